@@ -1,0 +1,75 @@
+"""What every backbone gives to the scorers, and nothing about how it gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes pixels: resized to the square `size`, scaled to [0, 1], then `(x - mean) / std` per RGB channel."""
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class ImageEmbeddings:
+    """Embeddings of N pictures, float32, not normalised; whoever compares them normalises them.
+
+    Attributes:
+        image: (N, D) of the whole picture, in the joint space with text.
+        windows: for each scale s (window side in patches) a tensor (N, W, D) in the joint space, windows at stride 1 in row-major
+            order, so W = (rows - s + 1) * (cols - s + 1).
+        patches: (N, P, C) patch tokens in row-major order for few-shot matching (not in the joint space), or None if not asked for.
+    """
+
+    image: Tensor
+    windows: dict[int, Tensor] = field(default_factory=dict)
+    patches: Tensor | None = None
+
+
+@runtime_checkable
+class Backbone(Protocol):
+    """A frozen encoder of pictures and text in one joint space.
+
+    Attributes:
+        name: names the model and its weights for people; every result carries it, so it must not promise more than the model is.
+        source: what `load_backbone` takes to load the same model again; None if it was made from an object.
+        fingerprint: equal for two backbones only if they give equal embeddings; the key of every cache.
+        preprocessing: the one preprocessing for queries and references.
+        grid: (rows, cols) of patches.
+        scales: window sides in patches that this backbone is meant to be used with.
+        temperature: the softmax temperature of the zero-shot score that this backbone is meant to be used with.
+    """
+
+    name: str
+    source: str | None
+    preprocessing: Preprocessing
+    grid: tuple[int, int]
+    scales: tuple[int, ...]
+    temperature: float
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode_image(self, pixels: Tensor, *, scales: Sequence[int] = (), patches: bool = False) -> ImageEmbeddings:
+        """Embed preprocessed pixels (N, 3, size, size) on any device; embeddings come back in float32 on `self.device`.
+
+        Windows are computed only for the `scales` asked for, patch tokens only with `patches=True`. The result for a picture does not
+        depend on the other pictures of the batch.
+        """
+        ...
+
+    def encode_text(self, sentences: Sequence[str]) -> Tensor:
+        """Embed T sentences: (T, D) float32, not normalised, on `self.device`."""
+        ...

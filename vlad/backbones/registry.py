@@ -1,0 +1,251 @@
+"""Names to backbones: presets, open_clip names with a tag or file, hub ids, folders.
+
+A preset is one line in `PRESETS`; a further kind of backbone is one line in `_LOADERS`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from vlad.backbones.base import Backbone
+from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
+
+WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+CONFIG_FILE = "open_clip_config.json"
+_CHECKPOINT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A name that stands for a model and its weights; `source` is ARCHITECTURE:TAG, or hf-hub:REPO."""
+
+    source: str
+    description: str
+
+
+PRESETS: dict[str, Preset] = {
+    "winclip": Preset("ViT-B-16-plus-240:laion400m_e31", "the WinCLIP backbone: CLIP ViT-B/16+ at 240 px, LAION-400M"),
+    "clip-b16": Preset("ViT-B-16:openai", "OpenAI CLIP ViT-B/16 at 224 px"),
+    "clip-l14-336": Preset("ViT-L-14-336:openai", "OpenAI CLIP ViT-L/14 at 336 px"),
+    "siglip-b16": Preset("hf-hub:timm/ViT-B-16-SigLIP", "SigLIP ViT-B/16 at 224 px; needs the extra vlad-anomaly[vlm] for its tokenizer"),
+    "lite": Preset("lite", "embedded: frozen EfficientNet-Lite0 with a text-aligned head trained on procedural pictures"),
+}
+
+
+def load_backbone(
+    name: str = "auto",
+    *,
+    pretrained: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    cache_dir: str | Path | None = None,
+) -> Backbone:
+    """The backbone of that name, with real weights or not at all.
+
+    Args:
+        name: "auto", a preset (see `PRESETS`), "ARCHITECTURE:TAG", "ARCHITECTURE:FILE", "hf-hub:ORG/REPO" or "ORG/REPO", or a folder
+            with open_clip_config.json and a checkpoint (also "local-dir:FOLDER").
+        pretrained: tag or checkpoint file for the architecture in `name`; safetensors, or .pt / .pth / .bin read with weights_only.
+        device: see `resolve_device`.
+        dtype: see `resolve_dtype`.
+        cache_dir: hub cache; None takes the hub client's.
+
+    Raises:
+        BackboneError: the name or the tag is unknown, the checkpoint does not fit, or the architecture allows no windows.
+        WeightsNotFoundError: the weights are not at hand and cannot be fetched.
+    """
+    options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if name == "auto":
+        if pretrained is not None:
+            raise ConfigError("pretrained belongs to an architecture, got it together with model 'auto'; name the architecture")
+        return _load_auto(cache_dir, options)
+    if name == "lite":
+        if pretrained is not None:
+            raise ConfigError("the embedded model 'lite' carries its weights; leave pretrained out")
+        from vlad.lite.backbone import LiteBackbone
+
+        return LiteBackbone(**options)
+    head, _, file = name.partition(":")
+    if head in PRESETS and file:  # PRESET:FILE, as on the command line
+        _refuse_pretrained(pretrained, name)
+        name, pretrained = head, file
+    source, label = (PRESETS[name].source, name) if name in PRESETS else (name, None)
+    folder = Path(source.removeprefix("local-dir:")).expanduser()
+    if source.startswith("local-dir:") or folder.is_dir():
+        _refuse_pretrained(pretrained, name)
+        return _load_folder(folder, folder, options | {"source": f"local-dir:{folder.resolve()}"}, label or f"open_clip folder {folder}")
+    if source.startswith("hf-hub:") or _is_hub_id(source):
+        if pretrained is None:
+            return _load_hub_repo(source.removeprefix("hf-hub:"), cache_dir, options, label, is_certain=source.startswith("hf-hub:"))
+        if label is None:
+            _refuse_pretrained(pretrained, name)
+        raise ConfigError(f"preset {name!r} takes no pretrained file; give the folder of the model as the name instead")
+    architecture, _, tag = source.partition(":")
+    return _load_named(architecture, str(pretrained) if pretrained is not None else tag, cache_dir, options, label)
+
+
+def _load_auto(cache_dir: str | Path | None, options: dict[str, Any]) -> Backbone:
+    try:
+        return load_backbone("winclip", cache_dir=cache_dir, **options)
+    except WeightsNotFoundError as error:
+        reason = str(error).splitlines()[0].removesuffix(".")
+        warnings.warn(
+            f"model 'auto' falls back to the small embedded model 'lite', which finds less than a CLIP would: {reason}. "
+            "Name a model (--model winclip) to see how to fetch it, or --model lite to silence this warning.",
+            UserWarning,
+            stacklevel=4,
+        )
+        return load_backbone("lite", **options)
+
+
+def _load_named(architecture: str, tag_or_file: str, cache_dir: str | Path | None, options: dict[str, Any], label: str | None) -> Backbone:
+    """An architecture that open_clip knows, with a pretrained tag of it or a checkpoint file."""
+    import open_clip
+
+    if architecture not in open_clip.list_models():
+        hint = get_close_matches(architecture, [*PRESETS, *open_clip.list_models()], n=3, cutoff=0.5)
+        maybe = f"did you mean {' or '.join(repr(h) for h in hint)}? " if hint else ""
+        raise BackboneError(
+            f"model {architecture!r} is no preset ({', '.join(['auto', *PRESETS])}), no open_clip architecture, no hub id ORG/REPO and no "
+            f"folder; {maybe}`vlad doctor` lists the presets"
+        )
+    path = Path(tag_or_file).expanduser()
+    if path.suffix in _CHECKPOINT_SUFFIXES:
+        if not path.is_file():
+            raise WeightsNotFoundError(f"the checkpoint file {path} for {architecture} does not exist; check the path")
+        # A preset's own tag still says how its weights want their pictures.
+        own_tag = PRESETS[label].source.partition(":")[2] if label else ""
+        options = options | {"source": f"{label or architecture}:{path.resolve()}"}
+        return _build(
+            architecture, path, open_clip.get_pretrained_cfg(architecture, own_tag), options, f"{label or architecture} ({path.name})"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    config = open_clip.get_pretrained_cfg(architecture, tag_or_file) if tag_or_file else None
+    if not config:
+        problem = f"no weights named {tag_or_file!r}" if tag_or_file else "no weights named"
+        raise BackboneError(
+            f"{problem} for {architecture}; write {architecture}:TAG with one of {', '.join(tags) or '(it has none)'}, "
+            f"or {architecture}:FILE with a checkpoint file ({', '.join(sorted(_CHECKPOINT_SUFFIXES))})"
+        )
+    repo, _, filename = config["hf_hub"].rpartition("/")
+    if _needs_own_tokenizer(architecture):  # its tokenizer lies beside the weights, so take the whole repository
+        return _load_hub_repo(repo, cache_dir, options, label or f"{architecture} ({tag_or_file})")
+    from vlad.backbones.hub import fetch_file
+
+    what = f"{f'{label!r}: ' if label else ''}open_clip {architecture}, tag {tag_or_file}"
+    options = options | {"source": label or f"{architecture}:{tag_or_file}"}
+    checkpoint = fetch_file(repo, _weight_names(filename), what=what, cache_dir=cache_dir)
+    return _build(architecture, checkpoint, config, options, f"{label or architecture} ({architecture}, {tag_or_file})")
+
+
+def _weight_names(filename: str) -> tuple[str, ...]:
+    if not filename:
+        return WEIGHT_FILES
+    return (f"{Path(filename).stem}.safetensors", filename)
+
+
+def _build(architecture: str, checkpoint: Path, config: dict[str, Any] | None, options: dict[str, Any], label: str) -> Backbone:
+    """A built-in architecture with the checkpoint's weights and the preprocessing that its tag was trained with."""
+    import open_clip
+
+    preprocess = {key: config[key] for key in ("mean", "std") if key in config} if config else None
+    quick_gelu = bool(config and config.get("quick_gelu", False))
+    model = _create_model(
+        architecture, checkpoint, pretrained=str(checkpoint), force_preprocess_cfg=preprocess, force_quick_gelu=quick_gelu
+    )
+    return _wrap(model, open_clip.get_tokenizer(architecture), label, options)
+
+
+def _load_hub_repo(
+    repo: str, cache_dir: str | Path | None, options: dict[str, Any], label: str | None, *, is_certain: bool = True
+) -> Backbone:
+    """A hub repository in open_clip's layout; everything beside the weights (configuration, tokenizer) is small and comes along."""
+    from vlad.backbones.hub import cache_folder, cached_file, fetch_file
+
+    doubt = "" if is_certain else f" (there is no folder {repo} here)"
+    what = f"{f'{label!r}: ' if label else ''}hub repository {repo}{doubt}"
+    was_cached = cached_file(repo, WEIGHT_FILES, cache_dir) is not None
+    config = fetch_file(repo, (CONFIG_FILE,), what=what, cache_dir=cache_dir)
+    fetch_file(repo, WEIGHT_FILES, what=what, cache_dir=cache_dir)
+    if not was_cached:
+        from huggingface_hub import snapshot_download
+
+        snapshot_download(repo, allow_patterns=["*.json", "*.txt", "*.model"], cache_dir=cache_folder(cache_dir))
+    return _load_folder(config.parent, repo, options | {"source": label or f"hf-hub:{repo}"}, label or repo)
+
+
+def _load_folder(folder: Path, shown: Path | str, options: dict[str, Any], label: str) -> Backbone:
+    import open_clip
+
+    if not folder.is_dir():
+        raise BackboneError(f"the model folder {shown} does not exist; check the path")
+    if not (folder / CONFIG_FILE).is_file():
+        raise BackboneError(
+            f"the model folder {shown} holds no {CONFIG_FILE}; expected a folder in open_clip's layout, or one written by save()"
+        )
+    if not any(path.suffix in _CHECKPOINT_SUFFIXES for path in folder.iterdir()):
+        raise WeightsNotFoundError(f"the model folder {shown} holds no weights; put {WEIGHT_FILES[0]} into it")
+    model = _create_model(f"local-dir:{folder}", shown)
+    try:
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    except (ImportError, OSError, AssertionError, ValueError) as error:
+        raise BackboneError(
+            f"the tokenizer of {shown} could not be loaded ({error}); put its tokenizer files into the folder, "
+            "and install the extra: pip install 'vlad-anomaly[vlm]'"
+        ) from error
+    return _wrap(model, tokenizer, label, options)
+
+
+def _create_model(name: str, shown: Path | str, **options: Any) -> Any:
+    """`open_clip.create_model`, with pretrained weights or an error that names the checkpoint."""
+    import open_clip
+
+    try:
+        return open_clip.create_model(name, require_pretrained=True, weights_only=True, **options)
+    except Exception as error:
+        detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BackboneError(
+            f"the checkpoint {shown} could not be loaded: {detail}; "
+            "expected an open_clip state dict in safetensors, or a .pt that torch reads with weights_only"
+        ) from error
+
+
+def _wrap(model: Any, tokenizer: Callable[..., Any], label: str, options: dict[str, Any]) -> Backbone:
+    from vlad.backbones.clip import ClipBackbone
+
+    return ClipBackbone(model, tokenizer, name=label, **options)
+
+
+def _needs_own_tokenizer(architecture: str) -> bool:
+    import open_clip
+
+    return bool((open_clip.get_model_config(architecture) or {}).get("text_cfg", {}).get("hf_tokenizer_name"))
+
+
+def _is_hub_id(name: str) -> bool:
+    owner, _, repo = name.partition("/")
+    return bool(owner and repo) and not any(mark in name for mark in (":", "\\", " ")) and "/" not in repo and owner not in {".", "..", "~"}
+
+
+def _refuse_pretrained(pretrained: str | Path | None, name: str) -> None:
+    if pretrained is not None:
+        raise ConfigError(f"{name!r} brings its own weights; leave pretrained={str(pretrained)!r} out, or name an architecture instead")
+
+
+def preset_cached(name: str, cache_dir: str | Path | None = None) -> bool:
+    """Whether the hub cache holds the weights of a preset."""
+    import open_clip
+
+    from vlad.backbones.hub import cached_file
+
+    source = PRESETS[name].source
+    if source.startswith("hf-hub:"):
+        return cached_file(source.removeprefix("hf-hub:"), WEIGHT_FILES, cache_dir) is not None
+    architecture, _, tag = source.partition(":")
+    repo, _, filename = open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"].rpartition("/")
+    return cached_file(repo, _weight_names(filename), cache_dir) is not None

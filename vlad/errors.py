@@ -1,0 +1,25 @@
+"""The errors that vlad raises on purpose. Each message says what was expected, what came, and what to do."""
+
+
+class VladError(Exception):
+    """Base of every error that vlad raises on purpose; catch it to catch them all."""
+
+
+class ImageReadError(VladError, ValueError):
+    """A picture could not be read; the message names the picture and the reason."""
+
+
+class PromptError(VladError, ValueError):
+    """A prompt set is missing or malformed; the message names the file and the line where there is one."""
+
+
+class ConfigError(VladError, ValueError):
+    """A setting is unknown or outside its range."""
+
+
+class BackboneError(VladError, ValueError):
+    """A model cannot serve as a backbone: unknown name, or an architecture that allows no windows."""
+
+
+class WeightsNotFoundError(VladError, FileNotFoundError):
+    """The weights of a model are neither in the cache nor at the given place; the message gives the command that fetches them."""

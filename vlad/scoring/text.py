@@ -1,0 +1,50 @@
+"""Zero-shot scores: an embedding against the normal and the anomalous text vector (WinCLIP, arXiv 2303.14814).
+
+Axes: N pictures, P patches, W windows, D joint embedding, T prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlad.scoring.windows import harmonic_mean, windows_to_patches
+
+
+@dataclass(frozen=True)
+class TextScores:
+    """Zero-shot scores in [0, 1], higher is more anomalous.
+
+    Attributes:
+        image: (N,) of the whole-picture embedding alone.
+        scales: for each window scale the patch map (N, P).
+        multi_scale: (N, P) harmonic mean of the image score and every scale's map; None if no window was computed.
+    """
+
+    image: Tensor
+    scales: dict[int, Tensor]
+    multi_scale: Tensor | None
+
+
+def text_vectors(normal: Tensor, anomalous: Tensor) -> Tensor:
+    """Raw sentence embeddings (T, D) of both sides to unit vectors (2, D), normal first: the mean of each side, normalised."""
+    return F.normalize(torch.stack([normal.mean(0), anomalous.mean(0)]), dim=-1)
+
+
+def anomaly_probability(embeddings: Tensor, vectors: Tensor, temperature: float) -> Tensor:
+    """Softmax of the cosines to the two text vectors (2, D), anomalous side: embeddings (..., D) to scores (...) in [0, 1]."""
+    cosines = F.normalize(embeddings, dim=-1) @ vectors.T
+    return torch.sigmoid((cosines[..., 1] - cosines[..., 0]) / temperature)
+
+
+def score_text(image: Tensor, windows: dict[int, Tensor], vectors: Tensor, *, grid: tuple[int, int], temperature: float) -> TextScores:
+    """Image score, per-scale maps and multi-scale map from picture embeddings (N, D) and window embeddings {scale: (N, W, D)}."""
+    score = anomaly_probability(image, vectors, temperature)
+    scales = {
+        scale: windows_to_patches(anomaly_probability(embeddings, vectors, temperature), grid, scale)
+        for scale, embeddings in windows.items()
+    }
+    return TextScores(image=score, scales=scales, multi_scale=harmonic_mean([score[:, None], *scales.values()]) if scales else None)

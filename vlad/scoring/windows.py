@@ -1,0 +1,61 @@
+"""Sliding windows over a grid of patches: which patches a window covers, and how window scores become a patch map.
+
+Axes: N pictures, P = rows * cols patches, W windows, s window side in patches. Windows lie at stride 1, in row-major order.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlad.errors import ConfigError
+
+_TINY = 1e-12  # a score of zero would make the harmonic mean undefined; below this nothing is told apart
+
+
+def window_indices(grid: tuple[int, int], scale: int) -> Tensor:
+    """Patch indices (W, scale * scale) of every window, for one gather of all windows of a scale.
+
+    Raises:
+        ConfigError: the window does not fit on the grid.
+    """
+    rows, cols = grid
+    if not 1 <= scale <= min(rows, cols):
+        raise ConfigError(
+            f"a window of {scale} x {scale} patches does not fit on a grid of {rows} x {cols}; use scales from 1 to {min(rows, cols)}"
+        )
+    patches = torch.arange(rows * cols).reshape(rows, cols)
+    return patches.unfold(0, scale, 1).unfold(1, scale, 1).reshape(-1, scale * scale)
+
+
+@lru_cache(maxsize=32)
+def _coverage(grid: tuple[int, int], scale: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Coverage matrix (W, P), 1 where a window covers a patch, and the true coverage count (P,), 1 to scale**2."""
+    indices = window_indices(grid, scale)
+    matrix = torch.zeros(len(indices), grid[0] * grid[1])
+    matrix.scatter_(1, indices, 1.0)
+    matrix = matrix.to(device)
+    return matrix, matrix.sum(0)
+
+
+def windows_to_patches(scores: Tensor, grid: tuple[int, int], scale: int) -> Tensor:
+    """Harmonic mean over the windows that cover each patch: window scores (N, W) to patch scores (N, P).
+
+    One matrix product with the coverage matrix (WinCLIP, arXiv 2303.14814, section 4.2; by the true coverage count).
+    """
+    coverage, count = _coverage(grid, scale, scores.device)
+    return count / (scores.clamp_min(_TINY).reciprocal() @ coverage)
+
+
+def harmonic_mean(scores: list[Tensor]) -> Tensor:
+    """Elementwise harmonic mean of tensors that broadcast against each other."""
+    inverse = torch.stack(torch.broadcast_tensors(*(score.clamp_min(_TINY).reciprocal() for score in scores)))
+    return len(scores) / inverse.sum(0)
+
+
+def upsample(patch_map: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Bilinear upsampling (align_corners=False, no smoothing) of patch maps (N, P) to (N, H, W) for `size` = (H, W)."""
+    return F.interpolate(patch_map.reshape(-1, 1, *grid), size=size, mode="bilinear", align_corners=False)[:, 0]
