@@ -1,0 +1,329 @@
+"""The detector: glue between pictures, a backbone, prompts and scorers."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+
+import numpy as np
+
+from vlad.config import DetectorConfig
+from vlad.errors import ConfigError, ImageReadError
+from vlad.images import ImageSource, preprocess, read_image
+from vlad.prediction import Prediction
+from vlad.prompts import PromptEnsemble
+from vlad.tiling import TileGrid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vlad.backbones.base import Backbone
+
+_TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
+_TEXT_CACHE = 64  # text vectors of so many (prompt set, class name) pairs are kept; each is two vectors
+_T = TypeVar("_T")
+
+
+class AnomalyDetector:
+    """Finds visual anomalies with words alone (zero-shot, WinCLIP, arXiv 2303.14814).
+
+    ```python
+    detector = AnomalyDetector.from_pretrained("auto")
+    result = detector.predict("part.png", class_name="metal nut")
+    ```
+
+    Args:
+        backbone: joint encoder of pictures and text, e.g. `ClipBackbone(model, tokenizer)`; `from_pretrained` makes one by name.
+        prompts: what normal and anomalous mean in words: a shipped set's name, a YAML file, or a `PromptEnsemble`.
+        **settings: fields of `DetectorConfig`, e.g. `scales=(2, 3)`, `temperature=0.07`, `class_name="metal nut"`, `threshold=0.4`.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range, or a scale does not fit on the backbone's grid.
+        PromptError: the prompt set is missing or malformed.
+    """
+
+    def __init__(self, backbone: Backbone, *, prompts: PromptEnsemble | str | Path = "winclip", **settings: Any) -> None:
+        self.backbone = backbone
+        self.prompts = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
+        self.config = DetectorConfig.from_dict(settings)
+        self.scales = backbone.scales if self.config.scales is None else self.config.scales
+        if self.scales and max(self.scales) > min(backbone.grid):
+            raise ConfigError(
+                f"scales {self.scales} do not fit on {backbone.name}, whose grid has {backbone.grid[0]} x {backbone.grid[1]} patches"
+            )
+        self.temperature = self.config.temperature or backbone.temperature
+        self._text_cache: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "auto",
+        *,
+        pretrained: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        cache_dir: str | Path | None = None,
+        prompts: PromptEnsemble | str | Path | None = None,
+        **settings: Any,
+    ) -> AnomalyDetector:
+        """A detector on a named model, or one that `save` wrote.
+
+        Args:
+            name: "auto" (winclip if its weights are cached or can be fetched, else the embedded model lite, with a warning), a preset,
+                "ARCHITECTURE:TAG" or "ARCHITECTURE:FILE" of open_clip, a hub id, a model folder, or a folder written by `save`.
+            pretrained: tag or checkpoint file, if `name` is an architecture alone.
+            device: "auto" (cuda, else mps, else cpu) or a torch device.
+            dtype: "auto" (bfloat16 where the hardware has it, else float32), "float32", "bfloat16" or "float16".
+            cache_dir: folder of the hub cache; None takes the hub client's.
+            prompts: see the class; None takes the saved ones, else "winclip".
+            **settings: fields of `DetectorConfig`; they override saved ones.
+
+        Raises:
+            WeightsNotFoundError: the weights are not at hand and cannot be fetched; the message gives the command that does.
+            BackboneError: the name is unknown, or the model does not fit.
+            ConfigError: a setting is unknown or out of range.
+        """
+        from vlad.backbones import load_backbone
+        from vlad.persistence import is_saved_detector
+
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
+        if is_saved_detector(name):
+            if pretrained is not None:
+                raise ConfigError(f"{str(name)!r} is a saved detector and names its own model; leave pretrained out")
+            return cls.load(name, prompts=prompts, **options, **settings)
+        DetectorConfig.from_dict(settings)  # a typo should not cost the time of loading a model
+        backbone = load_backbone(str(name), pretrained=pretrained, **options)
+        return cls(backbone, prompts="winclip" if prompts is None else prompts, **settings)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write config.json and text_vectors.safetensors into `folder` (made if missing) and return it. The model's weights are not
+        copied: the folder names the model and holds the hash of its weights, which `load` checks."""
+        from vlad.persistence import save_detector
+
+        return save_detector(self, Path(folder))
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, *, backbone: Backbone | None = None, prompts: PromptEnsemble | str | Path | None = None, **options: Any
+    ) -> AnomalyDetector:
+        """A detector from a folder that `save` wrote.
+
+        Args:
+            folder: the folder.
+            backbone: needed if the detector was made from a model object instead of a name.
+            prompts: other prompts than the saved ones.
+            **options: `device`, `dtype`, `cache_dir` of the model, and fields of `DetectorConfig` that override the saved ones.
+
+        Raises:
+            ConfigError: the folder holds no detector, one of a newer version, or one of other weights than those found.
+            WeightsNotFoundError: the weights of its model are not at hand.
+        """
+        from vlad.persistence import load_detector
+
+        return load_detector(cls, Path(folder), backbone=backbone, prompts=prompts, **options)
+
+    def text_vectors(self, class_name: str | None = None) -> Tensor:
+        """Unit vectors (2, D) of the normal and the anomalous sentences for a class name, float32; cached.
+
+        Raises:
+            PromptError: the class name cannot be put into a sentence.
+        """
+        from vlad.scoring.text import text_vectors
+
+        class_name = class_name or self.config.class_name
+        key = (self.prompts.fingerprint, self.prompts.noun(class_name))
+        if key in self._text_cache:
+            self._text_cache.move_to_end(key)
+            return self._text_cache[key]
+        normal, anomalous = self.prompts.sentences(class_name)
+        embeddings = self.backbone.encode_text([*normal, *anomalous])
+        vectors = text_vectors(embeddings[: len(normal)], embeddings[len(normal) :])
+        self._text_cache[key] = vectors
+        if len(self._text_cache) > _TEXT_CACHE:
+            self._text_cache.popitem(last=False)
+        return vectors
+
+    @overload
+    def predict(self, images: ImageSource, *, on_error: Literal["raise"] = ..., **options: Any) -> Prediction: ...
+    @overload
+    def predict(self, images: Sequence[ImageSource], *, on_error: Literal["raise"] = ..., **options: Any) -> list[Prediction]: ...
+    @overload
+    def predict(self, images: Any, *, on_error: Literal["raise", "return"] = ..., **options: Any) -> Any: ...
+    def predict(self, images: Any, *, on_error: Literal["raise", "return"] = "raise", **options: Any) -> Any:
+        """Is something wrong with a picture, and where. Changes nothing in the detector.
+
+        Args:
+            images: one picture (a path, bytes, PIL image, array or tensor; see `read_image`), or a list of them.
+            on_error: what to do with an unreadable picture of a list: "raise" the ImageReadError, or "return" it in the picture's place,
+                so that nothing already done is lost.
+            **options: `class_name`, `batch_size`, `maps`, `threshold`, `mask_threshold` and `tile`; see `predict_iter`.
+
+        Returns:
+            One `Prediction`, or for a list a list of them in the same order.
+
+        Raises:
+            ImageReadError: a picture cannot be read; the message names it.
+            PromptError: the class name cannot be put into a sentence.
+            ConfigError: an option is out of range.
+        """
+        if _is_one_picture(images):
+            return next(self.predict_iter([images], **options))
+        return list(self.predict_iter(images, on_error=on_error, **options))
+
+    def predict_iter(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        class_name: str | None = None,
+        batch_size: int = 8,
+        maps: bool = True,
+        threshold: float | None = None,
+        mask_threshold: float | None = None,
+        tile: int | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Iterator[Any]:
+        """`predict` for any number of pictures: reads them as they are needed and yields results as they come, in order.
+
+        Args:
+            images: pictures, see `read_image`.
+            class_name: noun for the prompts, e.g. "metal nut"; None takes the detector's, else "object".
+            batch_size: pictures (or tiles) that go through the model together.
+            maps: False gives the image score alone, many times faster: no window is computed.
+            threshold: overrides the detector's; `threshold_source` becomes "user".
+            mask_threshold: overrides the detector's.
+            tile: overrides the detector's `tile`; the score of a tiled picture is the highest of its tiles and of the whole.
+            on_error: see `predict`.
+        """
+        overrides: dict[str, Any] = {"threshold": threshold, "mask_threshold": mask_threshold, "tile": tile}
+        config = replace(self.config, **{key: value for key, value in overrides.items() if value is not None})
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+        scales = self.scales if maps else ()
+        noun = self.prompts.noun(class_name or self.config.class_name)
+        vectors = self.text_vectors(class_name)
+        sources = iter(images)
+        while batch := list(islice(sources, batch_size)):
+            start = time.perf_counter()
+            pictures = [self._read(source, on_error) for source in batch]
+            readable = [picture for picture in pictures if isinstance(picture, np.ndarray)]
+            scored = iter(self._score_all(readable, vectors, scales, config, batch_size))
+            seconds = 0.0
+            for source, picture in zip(batch, pictures, strict=True):
+                if isinstance(picture, ImageReadError):
+                    yield picture
+                    continue
+                result = next(scored)
+                seconds = seconds or (time.perf_counter() - start) / len(batch)
+                yield self._prediction(source, picture, result, config, noun, seconds)
+
+    def _read(self, source: ImageSource, on_error: str) -> np.ndarray | ImageReadError:
+        try:
+            return read_image(source, max_pixels=self.config.max_pixels)
+        except ImageReadError as error:
+            if on_error == "raise":
+                raise
+            return error
+
+    def _prediction(
+        self, source: ImageSource, picture: np.ndarray, scored: _Scored, config: DetectorConfig, noun: str, seconds: float
+    ) -> Prediction:
+        threshold = _TEXT_THRESHOLD if config.threshold is None else config.threshold
+        return Prediction(
+            image_path=str(source) if isinstance(source, (str, Path)) else None,
+            image_size=cast(tuple[int, int], picture.shape[:2]),
+            class_name=noun,
+            pred_score=scored.score,
+            threshold=threshold,
+            threshold_source="text" if config.threshold is None else "user",
+            mask_threshold=threshold if config.mask_threshold is None else config.mask_threshold,
+            anomaly_map=scored.map,
+            scores=scored.parts,
+            model=self.backbone.name,
+            prompts=self.prompts.name,
+            seconds=seconds,
+            _read=partial(read_image, source, max_pixels=config.max_pixels),
+        )
+
+    def _score_all(
+        self, pictures: list[np.ndarray], vectors: Tensor, scales: tuple[int, ...], config: DetectorConfig, batch_size: int
+    ) -> list[_Scored]:
+        """Score pictures of any size: those that fit in a tile in one batch, each larger one by its tiles."""
+        is_large = [config.tile is not None and max(picture.shape[:2]) > config.tile for picture in pictures]
+        whole = iter(self._score(pictures, vectors, scales if not all(is_large) else ()))
+        return [
+            self._score_tiles(picture, next(whole), vectors, scales, config, batch_size) if large else next(whole)
+            for picture, large in zip(pictures, is_large, strict=True)
+        ]
+
+    def _score(self, pictures: list[np.ndarray], vectors: Tensor, scales: tuple[int, ...]) -> list[_Scored]:
+        """Score each picture as a whole, in one batch."""
+        from vlad.scoring.text import score_text
+        from vlad.scoring.windows import upsample
+
+        if not pictures:
+            return []
+        grid = self.backbone.grid
+        embeddings = self.backbone.encode_image(preprocess(pictures, self.backbone.preprocessing), scales=scales)
+        text = score_text(embeddings.image, embeddings.windows, vectors, grid=grid, temperature=self.temperature)
+        scored = []
+        for index, picture in enumerate(pictures):
+            score = float(text.image[index])
+            parts = {"text_image": score} | {f"text_scale_{scale}_max": float(values[index].max()) for scale, values in text.scales.items()}
+            anomaly_map = None
+            if text.multi_scale is not None:
+                size = (picture.shape[0], picture.shape[1])
+                anomaly_map = upsample(text.multi_scale[index : index + 1], grid, size)[0].cpu().numpy()
+                parts["map_max"] = float(text.multi_scale[index].max())
+            scored.append(_Scored(score, anomaly_map, parts))
+        return scored
+
+    def _score_tiles(
+        self, picture: np.ndarray, whole: _Scored, vectors: Tensor, scales: tuple[int, ...], config: DetectorConfig, batch_size: int
+    ) -> _Scored:
+        """The blended map of a picture's tiles; its score is the highest of the tiles and of the whole, so that a small defect counts."""
+        height, width = picture.shape[:2]
+        grid = TileGrid.over(height, width, cast(int, config.tile), overlap=config.tile_overlap, least=self.backbone.preprocessing.size)
+        best: list[float] = []
+
+        def tile_maps() -> Iterator[np.ndarray]:
+            boxes = grid.boxes()
+            while some := list(islice(boxes, batch_size)):
+                crops = [picture[top:bottom, left:right] for left, top, right, bottom in some]
+                for scored in self._score(crops, vectors, scales):
+                    best.append(scored.score)
+                    if scored.map is not None:
+                        yield scored.map
+
+        blended = grid.blend(tile_maps())
+        parts = {
+            "text_image": whole.score,
+            "text_tile_max": max(best),
+            "tiles": float(len(best)),
+        }
+        if not scales:
+            return _Scored(max(whole.score, *best), None, parts)
+        return _Scored(max(whole.score, *best), blended, parts | {"map_max": float(blended.max())})
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Image score, float32 map (H, W) or None, and the partial scores of one picture."""
+
+    score: float
+    map: np.ndarray | None
+    parts: dict[str, float]
+
+
+def _is_one_picture(images: Any) -> bool:
+    """A list, tuple, iterator, or an array or tensor with a batch axis is many pictures; everything else is one."""
+    if hasattr(images, "shape"):
+        return len(images.shape) != 4
+    if isinstance(images, (str, bytes, bytearray, memoryview, Path)) or hasattr(images, "read"):
+        return True
+    return not isinstance(images, Iterable)

@@ -1,0 +1,176 @@
+"""What a detector says of one picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vlad.errors import VladError
+from vlad.scoring.regions import Region, find_regions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAPLESS = "this prediction has no map, because only the image score was asked for; call predict(..., maps=True)"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """Is something wrong with a picture, and where.
+
+    Attributes:
+        image_path: file the picture came from, None if it came as data.
+        image_size: (H, W) of the picture as displayed (EXIF orientation applied).
+        class_name: noun in the prompts.
+        pred_score: in [0, 1], higher is more anomalous.
+        threshold: a score above it means anomalous; None if there is none.
+        threshold_source: where the threshold comes from: "text", "references" or "user".
+        mask_threshold: a pixel above it belongs to `pred_mask`.
+        anomaly_map: float32 (H, W) in [0, 1], an absolute scale, the same for every picture; None if only the score was asked for.
+        scores: every partial score by name.
+        model: the model that made it.
+        prompts: the prompt set that made it.
+        seconds: time taken, reading included; a batch's time is shared evenly.
+    """
+
+    image_path: str | None
+    image_size: tuple[int, int]
+    class_name: str
+    pred_score: float
+    threshold: float | None
+    threshold_source: str | None
+    mask_threshold: float | None
+    anomaly_map: np.ndarray | None
+    scores: dict[str, float]
+    model: str
+    prompts: str
+    seconds: float
+    _read: Callable[[], np.ndarray] = field(repr=False)
+
+    @property
+    def pred_label(self) -> bool | None:
+        """True if the score is above the threshold, None without a threshold."""
+        return None if self.threshold is None else self.pred_score > self.threshold
+
+    @cached_property
+    def pred_mask(self) -> np.ndarray | None:
+        """bool (H, W), True where the map is above `mask_threshold`; None without a map or without a threshold."""
+        if self.anomaly_map is None or self.mask_threshold is None:
+            return None
+        return self.anomaly_map > self.mask_threshold
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The connected parts of the mask, highest peak first; empty without a map."""
+        if self.anomaly_map is None or self.pred_mask is None:
+            return ()
+        return find_regions(self.anomaly_map, self.pred_mask)
+
+    @property
+    def image(self) -> np.ndarray:
+        """The picture as displayed, uint8 (H, W, 3) RGB; read again from its source.
+
+        Raises:
+            ImageReadError: the file has gone or changed into something unreadable.
+        """
+        return self._read()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without the arrays. `anomaly_score`, `anomaly_threshold` and `is_anomalous` are further names for
+        `pred_score`, `threshold` and `pred_label`, as inference servers of the field call them."""
+        return {
+            "image_path": self.image_path,
+            "image_size": list(self.image_size),
+            "class_name": self.class_name,
+            "pred_score": self.pred_score,
+            "threshold": self.threshold,
+            "threshold_source": self.threshold_source,
+            "pred_label": self.pred_label,
+            "anomaly_score": self.pred_score,
+            "anomaly_threshold": self.threshold,
+            "is_anomalous": self.pred_label,
+            "mask_threshold": self.mask_threshold,
+            "regions": [region.to_dict() for region in self.regions],
+            "scores": dict(self.scores),
+            "model": self.model,
+            "prompts": self.prompts,
+            "seconds": round(self.seconds, 6),
+        }
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in one line, e.g. `anomalous: 0.83 > 0.50 (text)`."""
+        if self.threshold is None:
+            return f"score {self.pred_score:.2f}, no threshold"
+        score, threshold = _tell_apart(self.pred_score, self.threshold)
+        word, sign = ("anomalous", ">") if self.pred_label else ("normal", "≤")
+        return f"{word}: {score} {sign} {threshold} ({self.threshold_source})"
+
+    def overlay(self, *, max_side: int | None = 1600) -> Image:
+        """The picture with its heat map, the outline of the mask and a legend, on an absolute colour scale.
+
+        Args:
+            max_side: longest side of the drawing in pixels; None keeps the picture's.
+
+        Raises:
+            VladError: there is no map.
+            ImageReadError: the picture cannot be read again.
+        """
+        from vlad.visualization import draw_overlay
+
+        if self.anomaly_map is None:
+            raise VladError(MAPLESS)
+        return draw_overlay(
+            self.image,
+            self.anomaly_map,
+            threshold=0.5 if self.mask_threshold is None else self.mask_threshold,
+            mask=self.pred_mask,
+            headline=self.verdict,
+            is_anomalous=self.pred_label,
+            footer=f"{self.class_name} · {self.model}",
+            max_side=max_side,
+        )
+
+    def save(self, folder: str | Path, *, stem: str | None = None) -> dict[str, Path]:
+        """Write STEM.json, and with a map STEM_overlay.png, STEM_mask.png (0 and 255) and STEM_map.tiff (raw float32 scores).
+
+        Args:
+            folder: made if missing.
+            stem: beginning of the file names, may contain folders; None takes the picture's file name without suffix, or "picture".
+
+        Returns:
+            The written files by kind: "json", "overlay", "mask", "map".
+        """
+        from PIL import Image
+
+        stem = stem or (Path(self.image_path).stem if self.image_path else "picture")
+        base = Path(folder) / stem
+        base.parent.mkdir(parents=True, exist_ok=True)
+        written = {"json": base.with_name(f"{base.name}.json")}
+        written["json"].write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if self.anomaly_map is not None:
+            written |= {kind: base.with_name(f"{base.name}_{kind}.{suffix}") for kind, suffix in _ARRAY_FILES.items()}
+            self.overlay().save(written["overlay"])
+            Image.fromarray(self.anomaly_map).save(written["map"], compression="tiff_adobe_deflate")
+            if self.pred_mask is None:
+                del written["mask"]
+            else:
+                Image.fromarray(self.pred_mask.astype(np.uint8) * 255).save(written["mask"])
+        return written
+
+
+_ARRAY_FILES = {"overlay": "png", "mask": "png", "map": "tiff"}
+
+
+def _tell_apart(score: float, threshold: float) -> tuple[str, str]:
+    """Both numbers with as few digits, at least two, as tell them apart; a score of 0.4996 must not read "0.50 ≤ 0.50"."""
+    gap = abs(score - threshold)
+    digits = 2 if gap == 0 else min(6, max(2, math.ceil(-math.log10(gap))))
+    return f"{score:.{digits}f}", f"{threshold:.{digits}f}"

@@ -1,0 +1,134 @@
+"""Anomaly maps as pictures, on an absolute colour scale: the threshold is always the same colour, so a normal picture stays cold."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_COLOURS = "inferno"  # perceptually even and safe for colour-blind eyes
+_HEAT_FROM, _HEAT_FULL = (
+    0.30,
+    0.75,
+)  # on the scale where the threshold is 0.5: below the first nothing is drawn, above the second no more is added
+_MAX_OPACITY = 0.72
+_CONTOUR = (64, 240, 255)
+_INK, _FAINT, _PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
+_RED, _GREEN = (190, 18, 60), (21, 128, 61)
+
+
+def absolute_scale(values: np.ndarray, threshold: float) -> np.ndarray:
+    """Scores in [0, 1] to colour positions in [0, 1]: 0 stays 0, the threshold becomes 0.5, 1 stays 1, straight lines between."""
+    threshold = min(max(threshold, 1e-6), 1 - 1e-6)
+    return np.interp(values, (0.0, threshold, 1.0), (0.0, 0.5, 1.0)).astype(np.float32)
+
+
+def colourise(values: np.ndarray, threshold: float) -> np.ndarray:
+    """Map (H, W) of scores in [0, 1] to colours, uint8 (H, W, 3) RGB."""
+    return _colour_table()[(absolute_scale(values, threshold) * 255).round().astype(np.uint8)]
+
+
+def draw_overlay(
+    image: np.ndarray,
+    anomaly_map: np.ndarray,
+    *,
+    threshold: float,
+    mask: np.ndarray | None = None,
+    headline: str = "",
+    is_anomalous: bool | None = None,
+    footer: str = "",
+    max_side: int | None = 1600,
+) -> Image.Image:
+    """The picture with its heat, the outline of the mask, and a legend below.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        anomaly_map: float (H, W) in [0, 1].
+        threshold: score at the middle of the colour scale, in [0, 1].
+        mask: bool (H, W) to outline; None outlines nothing.
+        headline: the verdict, first line of the legend.
+        is_anomalous: colours the headline red or green; None leaves it black.
+        footer: second line of the legend, e.g. the model that made the map.
+        max_side: the longest side of the drawing in pixels; larger pictures are reduced. None keeps them.
+
+    Raises:
+        ValueError: map or mask have another size than the picture.
+    """
+    for name, array in (("anomaly_map", anomaly_map), ("mask", mask)):
+        if array is not None and array.shape != image.shape[:2]:
+            raise ValueError(f"{name} must have the picture's size {image.shape[:2]}, got {array.shape}")
+    height, width = image.shape[:2]
+    scale = min(1.0, max_side / max(height, width)) if max_side else 1.0
+    if max(height, width) * scale < 320:  # a thumbnail has no room for contours
+        scale = 320 / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if size != (width, height):
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        image = cv2.resize(image, size, interpolation=how)
+        anomaly_map = cv2.resize(anomaly_map.astype(np.float32), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    canvas = _blend_heat(image, anomaly_map, threshold)
+    if mask is not None and mask.any():
+        _draw_contours(canvas, mask, size)
+    return _with_legend(Image.fromarray(canvas), threshold, headline, is_anomalous, footer)
+
+
+def _blend_heat(image: np.ndarray, anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+    position = absolute_scale(anomaly_map, threshold)
+    opacity = _MAX_OPACITY * np.clip((position - _HEAT_FROM) / (_HEAT_FULL - _HEAT_FROM), 0, 1)[..., None]
+    heat = _colour_table()[(position * 255).round().astype(np.uint8)]
+    return (image * (1 - opacity) + heat * opacity).round().astype(np.uint8)
+
+
+def _draw_contours(canvas: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> None:
+    # Down-scaling by area keeps a defect of a single pixel visible.
+    small = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA if size[0] < mask.shape[1] else cv2.INTER_LINEAR)
+    contours, _ = cv2.findContours((small > (0 if size[0] < mask.shape[1] else 0.5)).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    thickness = max(1, round(max(size) / 400))
+    cv2.drawContours(canvas, contours, -1, (0, 0, 0), thickness + 2, cv2.LINE_AA)
+    cv2.drawContours(canvas, contours, -1, _CONTOUR, thickness, cv2.LINE_AA)
+
+
+def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anomalous: bool | None, footer: str) -> Image.Image:
+    """The picture above a strip with the verdict on the left and the colour scale on the right (below each other where it is narrow)."""
+    width = picture.width
+    unit = max(11, min(22, width // 36))
+    font, small = ImageFont.load_default(unit * 1.25), ImageFont.load_default(unit)
+    bar_width, pad = min(width - 2 * unit, 14 * unit), unit
+    side_by_side = width >= bar_width + 22 * unit
+    strip = Image.new("RGB", (width, round(unit * (4.2 if side_by_side else 7.6))), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    ink = _INK if is_anomalous is None else (_RED if is_anomalous else _GREEN)
+    text_width = width - 2 * pad - (bar_width + pad if side_by_side else 0)
+    draw.text((pad, 0.7 * unit), _fit(draw, headline, font, text_width), ink, font)
+    draw.text((pad, 2.5 * unit), _fit(draw, footer, small, text_width), _FAINT, small)
+    left, top = (width - bar_width - pad, round(0.8 * unit)) if side_by_side else (pad, round(4.5 * unit))
+    values = np.linspace(0, 1, bar_width, dtype=np.float32)
+    strip.paste(Image.fromarray(np.repeat(colourise(values[None], threshold), unit, axis=0)), (left, top))
+    for value, anchor in ((0.0, "la"), (threshold, "ma"), (1.0, "ra")):
+        x = left + value * (bar_width - 1)
+        draw.line((x, top + unit, x, top + 1.35 * unit), _INK, 1)
+        draw.text((x, top + 1.45 * unit), f"{value:.2f}" if value == threshold else f"{value:.0f}", _INK, small, anchor=anchor)
+    x = left + threshold * (bar_width - 1)
+    draw.line((x, top - 0.2 * unit, x, top + unit), _PAPER, max(1, unit // 8))
+    whole = Image.new("RGB", (width, picture.height + strip.height), _PAPER)
+    whole.paste(picture, (0, 0))
+    whole.paste(strip, (0, picture.height))
+    return whole
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+    if draw.textlength(text, font) <= width:
+        return text
+    while text and draw.textlength(f"{text}…", font) > width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+@cache
+def _colour_table() -> np.ndarray:
+    """256 colours, uint8 (256, 3)."""
+    from matplotlib import colormaps
+
+    return (colormaps[_COLOURS](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
