@@ -1,0 +1,51 @@
+"""The command `vlad`: one file per command; nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from vlad import __version__
+from vlad.cli import detect, doctor, prompts
+from vlad.errors import VladError
+
+USAGE_ERROR = 2
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Zero-shot and few-shot detection of visual anomalies: is something wrong with a picture, and where.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(name="detect")(detect.detect)
+app.add_typer(prompts.app, name="prompts")
+app.command(name="doctor")(doctor.doctor)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vlad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; errors that vlad raises on purpose become one line on stderr and exit code 2."""
+    try:
+        app()
+    except VladError as error:
+        print(f"vlad: {error}", file=sys.stderr)
+        sys.exit(USAGE_ERROR)
+    except KeyboardInterrupt:
+        print("vlad: interrupted; results written so far are complete", file=sys.stderr)
+        sys.exit(_INTERRUPTED)

@@ -1,0 +1,74 @@
+"""`vlad doctor`: what this machine has, and which models can run on it now."""
+
+from __future__ import annotations
+
+import typer
+
+
+def doctor() -> None:
+    """Show versions, device, the model cache and which models can run here; changes nothing.
+
+    Exit codes: 0 everything needed is there; 2 something is missing, and the line says what to do.
+    """
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from vlad import __version__
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"vlad {__version__}, Python {platform.python_version()}, {platform.platform()}")
+    packages = ("torch", "open_clip_torch", "timm", "numpy", "pillow", "huggingface_hub", "transformers", "accelerate", "gradio")
+    for package in packages:
+        try:
+            console.print(f"  {package} {version(package)}")
+        except PackageNotFoundError:
+            console.print(f"  {package}: not installed (optional: pip install 'vlad-anomaly[all]')")
+
+    import torch
+
+    from vlad.backbones.device import resolve_device, resolve_dtype
+    from vlad.backbones.hub import cache_folder, why_unreachable
+
+    device = resolve_device()
+    dtype = str(resolve_dtype("auto", device)).removeprefix("torch.")
+    console.print(f"device auto: {device}, dtype auto: {dtype}, threads: {torch.get_num_threads()}")
+    unreachable = why_unreachable()
+    console.print(f"model cache: {cache_folder()}")
+    console.print(f"model hub: {'reachable' if unreachable is None else f'not reachable ({unreachable})'}")
+
+    table = Table("model", "source", "weights", box=None, header_style="bold", pad_edge=False)
+    problem = _add_models(table, can_fetch=unreachable is None)
+    console.print(table)
+    if problem:
+        console.print(f"problem: {problem}")
+        raise typer.Exit(2)
+    console.print("`vlad detect --model NAME` takes any of these, and any open_clip model as ARCHITECTURE:TAG.")
+
+
+def _add_models(table: object, *, can_fetch: bool) -> str | None:
+    """One row for each preset; returns what is wrong with the embedded model, which must always work."""
+    from rich.table import Table
+
+    from vlad.backbones.registry import PRESETS, preset_cached
+    from vlad.errors import VladError
+
+    assert isinstance(table, Table)
+    problem = None
+    for name, preset in PRESETS.items():
+        if name == "lite":
+            try:
+                from vlad.lite.backbone import LiteBackbone
+
+                LiteBackbone(device="cpu")
+                state = "embedded, loads"
+            except VladError as error:
+                state, problem = "broken", str(error)
+        elif preset_cached(name):
+            state = "in the cache"
+        else:
+            state = "will be fetched at the first use" if can_fetch else "not here, and the hub cannot be reached"
+        table.add_row(name, preset.source, state)
+    return problem
