@@ -270,16 +270,17 @@ class AnomalyDetector:
             return []
         grid = self.backbone.grid
         embeddings = self.backbone.encode_image(preprocess(pictures, self.backbone.preprocessing), scales=scales)
-        text = score_text(embeddings.image, embeddings.windows, vectors, grid=grid, temperature=self.temperature)
         scored = []
-        for index, picture in enumerate(pictures):
-            score = float(text.image[index])
-            parts = {"text_image": score} | {f"text_scale_{scale}_max": float(values[index].max()) for scale, values in text.scales.items()}
+        for index, picture in enumerate(pictures):  # one by one, so that a picture's score is bit for bit the same in every batch
+            one = slice(index, index + 1)
+            windows = {scale: values[one] for scale, values in embeddings.windows.items()}
+            text = score_text(embeddings.image[one], windows, vectors, grid=grid, temperature=self.temperature)
+            score = float(text.image)
+            parts = {"text_image": score} | {f"text_scale_{scale}_max": float(values.max()) for scale, values in text.scales.items()}
             anomaly_map = None
             if text.multi_scale is not None:
-                size = (picture.shape[0], picture.shape[1])
-                anomaly_map = upsample(text.multi_scale[index : index + 1], grid, size)[0].cpu().numpy()
-                parts["map_max"] = float(text.multi_scale[index].max())
+                anomaly_map = upsample(text.multi_scale, grid, (picture.shape[0], picture.shape[1]))[0].cpu().numpy()
+                parts["map_max"] = float(text.multi_scale.max())
             scored.append(_Scored(score, anomaly_map, parts))
         return scored
 

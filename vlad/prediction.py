@@ -106,12 +106,11 @@ class Prediction:
 
     @property
     def verdict(self) -> str:
-        """The verdict in one line, e.g. `anomalous: 0.83 > 0.50 (text)`."""
+        """The verdict in one line, e.g. `anomalous: score 0.83, threshold 0.50 (text)`."""
         if self.threshold is None:
             return f"score {self.pred_score:.2f}, no threshold"
         score, threshold = _tell_apart(self.pred_score, self.threshold)
-        word, sign = ("anomalous", ">") if self.pred_label else ("normal", "≤")
-        return f"{word}: {score} {sign} {threshold} ({self.threshold_source})"
+        return f"{'anomalous' if self.pred_label else 'normal'}: score {score}, threshold {threshold} ({self.threshold_source})"
 
     def overlay(self, *, max_side: int | None = 1600) -> Image:
         """The picture with its heat map, the outline of the mask and a legend, on an absolute colour scale.
@@ -170,7 +169,7 @@ _ARRAY_FILES = {"overlay": "png", "mask": "png", "map": "tiff"}
 
 
 def _tell_apart(score: float, threshold: float) -> tuple[str, str]:
-    """Both numbers with as few digits, at least two, as tell them apart; a score of 0.4996 must not read "0.50 ≤ 0.50"."""
+    """Both numbers with as few digits, at least two, as tell them apart; a score of 0.4996 must not read 0.50."""
     gap = abs(score - threshold)
     digits = 2 if gap == 0 else min(6, max(2, math.ceil(-math.log10(gap))))
     return f"{score:.{digits}f}", f"{threshold:.{digits}f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -94,7 +95,7 @@ def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anoma
     """The picture above a strip with the verdict on the left and the colour scale on the right (below each other where it is narrow)."""
     width = picture.width
     unit = max(11, min(22, width // 36))
-    font, small = ImageFont.load_default(unit * 1.25), ImageFont.load_default(unit)
+    font, small = _font(round(unit * 1.2)), _font(round(unit * 0.9))
     bar_width, pad = min(width - 2 * unit, 14 * unit), unit
     side_by_side = width >= bar_width + 22 * unit
     strip = Image.new("RGB", (width, round(unit * (4.2 if side_by_side else 7.6))), _PAPER)
@@ -118,12 +119,20 @@ def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anoma
     return whole
 
 
-def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _fit(draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     if draw.textlength(text, font) <= width:
         return text
     while text and draw.textlength(f"{text}…", font) > width:
         text = text[:-1]
     return f"{text}…"
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font that comes with matplotlib: unlike Pillow's own it has Greek, Cyrillic and accented letters for class names."""
+    from matplotlib import get_data_path
+
+    return ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
 
 
 @cache

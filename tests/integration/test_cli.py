@@ -1,0 +1,205 @@
+"""The command line as a user meets it: output, files, exit codes, interrupted runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from vlad.cli.results import COLUMNS, _unique_stems
+
+VLAD = [sys.executable, "-m", "vlad"]
+
+
+def vlad(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*VLAD, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False, **options)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_clip, golden, tmp_path_factory) -> Path:
+    """The tiny CLIP as a model folder."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": golden.info["model_config"]}))
+    save_file({name: tensor.contiguous() for name, tensor in tiny_clip.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(golden, tmp_path_factory) -> Path:
+    """test/good/000.png, test/broken/000.png, test/broken/001.png."""
+    folder = tmp_path_factory.mktemp("pictures") / "test"
+    for place, picture in zip(("good/000.png", "broken/000.png", "broken/001.png"), golden.pictures(), strict=True):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(folder / place)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def options(model) -> tuple[str, ...]:
+    return ("--model", str(model), "--device", "cpu", "--dtype", "float32")
+
+
+@pytest.fixture(scope="module")
+def expected(model, pictures) -> dict[str, object]:
+    from vlad import AnomalyDetector, find_images
+
+    paths = find_images([pictures])
+    detector = AnomalyDetector.from_pretrained(str(model), device="cpu", dtype="float32")
+    return dict(zip(map(str, paths), detector.predict(paths, class_name="metal_nut"), strict=True))
+
+
+class TestDetect:
+    def test_folder_to_files(self, options, pictures, expected, tmp_path):
+        out = tmp_path / "out"
+        run = vlad("detect", pictures, "--class-name", "metal_nut", "--out", out, *options)
+        assert run.returncode == 0, run.stderr
+        assert "open_clip folder" in run.stderr and "on cpu in float32" in run.stderr  # every run names its model
+        rows = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
+        lines = [json.loads(line) for line in (out / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert tuple(rows[0]) == COLUMNS
+        assert [row["image_path"] for row in rows] == [line["image_path"] for line in lines] == list(expected)
+        for row, line, result in zip(rows, lines, expected.values(), strict=True):
+            assert float(row["pred_score"]) == line["pred_score"] == result.pred_score
+            assert row["pred_label"] == str(result.pred_label) and int(row["n_regions"]) == len(result.regions) == len(line["regions"])
+            assert (row["threshold"], row["threshold_source"], row["error"]) == ("0.5", "text", "") and row["model"]
+            base = out / Path(row["image_path"]).relative_to(pictures).with_suffix("")
+            assert np.array_equal(np.asarray(Image.open(f"{base}_map.tiff")), result.anomaly_map)
+            assert np.array_equal(np.asarray(Image.open(f"{base}_mask.png")) > 0, result.pred_mask)
+            assert Image.open(f"{base}_overlay.png").width == 320
+
+    def test_json_lines(self, options, pictures, expected):
+        run = vlad("detect", pictures, "--class-name", "metal nut", "--format", "json", *options)
+        assert [json.loads(line)["pred_score"] for line in run.stdout.splitlines()] == [r.pred_score for r in expected.values()]
+
+    def test_csv(self, options, pictures, expected):
+        run = vlad("detect", str(pictures / "**" / "*.png"), "--class-name", "metal nut", "--format", "csv", "-q", *options)
+        rows = {row["image_path"]: float(row["pred_score"]) for row in csv.DictReader(io.StringIO(run.stdout))}
+        assert rows == {path: result.pred_score for path, result in expected.items()} and run.stderr == ""
+
+    def test_table(self, options, pictures, expected):
+        run = vlad("detect", pictures, "--class-name", "metal nut", *options)
+        for path, result in expected.items():
+            (line,) = (line for line in run.stdout.splitlines() if path in line)
+            assert f"{result.pred_score:.3f}" in line and ("anomalous" if result.pred_label else "normal") in line
+
+    def test_score_alone(self, options, pictures, expected):
+        run = vlad("detect", pictures, "--class-name", "metal nut", "--no-maps", "--format", "json", *options)
+        lines = [json.loads(line) for line in run.stdout.splitlines()]
+        assert [line["pred_score"] for line in lines] == [r.pred_score for r in expected.values()]
+        assert not any(line["regions"] for line in lines)
+
+    @pytest.mark.parametrize(("threshold", "code"), [("0", 1), ("1", 0)])
+    def test_fail_on_anomaly(self, options, pictures, threshold, code):
+        run = vlad("detect", pictures, "--threshold", threshold, "--fail-on-anomaly", "--no-maps", *options)
+        assert run.returncode == code, run.stderr
+
+    def test_unreadable_files_are_reported_and_the_rest_is_done(self, options, pictures, tmp_path):
+        bad = tmp_path / "bad.png"
+        bad.write_bytes(b"\x89PNG\r\n\x1a\n")
+        out = tmp_path / "out"
+        run = vlad("detect", bad, pictures / "good", tmp_path / "missing.png", "--no-maps", "--out", out, *options)
+        assert run.returncode == 3
+        assert "bad.png" in run.stderr and "missing.png" in run.stderr and "2 could not be read" in run.stderr
+        rows = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
+        assert [bool(row["pred_score"]) for row in rows] == [False, False, True]
+        assert "bad.png" in rows[1]["error"] and "missing.png" in rows[0]["error"]
+
+    def test_nothing_readable(self, tmp_path):
+        run = vlad("detect", tmp_path / "nothing.png")
+        assert run.returncode == 3 and "nothing.png" in run.stderr and run.stdout == ""
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--model", "ViT-B-61"], "did you mean"),
+            (["--prompts", "winklip"], "winclip"),
+            (["--threshold", "2"], "--threshold"),
+            (["--tile", "3"], "--tile"),
+            (["--class-name", "{0}"], "class name"),
+            (["--format", "xml"], "--format"),
+            (["--device", "gpu", "--model", "lite"], "device 'gpu' is unknown"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_usage_errors(self, pictures, arguments, message):
+        run = vlad("detect", pictures, *arguments)
+        assert run.returncode == 2 and message in run.stderr and "Traceback" not in run.stderr
+
+    def test_an_interrupted_run_keeps_what_it_did(self, options, golden, tmp_path):
+        folder = tmp_path / "many"
+        folder.mkdir()
+        for number in range(400):
+            Image.fromarray(golden.pictures()[0]).save(folder / f"{number:04d}.png")
+        out = tmp_path / "out"
+        run = subprocess.Popen([*VLAD, "detect", str(folder), "--out", str(out), "--batch-size", "1", *options], stderr=subprocess.PIPE, text=True)
+        table, deadline = out / "results.csv", time.monotonic() + 120
+        while not (table.exists() and len(table.read_text().splitlines()) > 3) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        _, stderr = run.communicate(timeout=60)
+        rows = list(csv.DictReader(table.open(encoding="utf-8")))
+        assert run.returncode == 130 and "interrupted" in stderr and "Traceback" not in stderr
+        assert 2 < len(rows) < 400 and all(row["pred_score"] for row in rows)
+        assert len((out / "results.jsonl").read_text().splitlines()) in (len(rows), len(rows) - 1)
+        assert all((out / f"{Path(row['image_path']).stem}_overlay.png").exists() for row in rows)
+
+
+class TestOutputNames:
+    @pytest.mark.parametrize(
+        ("paths", "stems"),
+        [
+            (["a/1.png", "b/1.png"], ["a/1", "b/1"]),
+            (["a/1.png", "a/1.jpg", "a/2.png"], ["1.png", "1.jpg", "2"]),
+            (["a/1.png", "a/1.PNG"], ["1.png", "1.PNG"]),
+            (["x/a/1.png", "x/a/../b/1.png"], ["a/1", "b/1"]),
+            (["a/1.png", "a/../../outside/1.png"], None),
+        ],
+    )
+    def test_never_collide_and_never_leave_the_folder(self, paths, stems):
+        found = list(_unique_stems([Path(path) for path in paths]).values())
+        assert len(set(found)) == len(paths) and not any(".." in stem or stem.startswith("/") for stem in found)
+        if stems:
+            assert found == stems
+
+
+class TestOthers:
+    def test_help_names_every_command(self):
+        run = vlad("--help")
+        assert run.returncode == 0 and all(command in run.stdout for command in ("detect", "prompts", "doctor"))
+
+    def test_help_has_examples_and_exit_codes(self):
+        run = vlad("detect", "--help", env={**os.environ, "COLUMNS": "140"})
+        assert "vlad detect part.png --class-name" in run.stdout and "3 some input could not be read" in run.stdout
+
+    def test_version(self):
+        import vlad as package
+
+        assert vlad("--version").stdout.strip() == f"vlad {package.__version__}"
+
+    def test_doctor(self, tmp_path):
+        run = vlad("doctor", env={**os.environ, "HF_HUB_CACHE": str(tmp_path), "COLUMNS": "200"})
+        assert run.returncode == 0, run.stdout
+        assert "not reachable (HF_HUB_OFFLINE is set)" in run.stdout and str(tmp_path) in run.stdout
+        assert "embedded, loads" in run.stdout and run.stdout.count("not here") == 4
+
+    @pytest.mark.parametrize("arguments", [["--help"], ["prompts", "list"]], ids=" ".join)
+    def test_light_commands_import_nothing_heavy(self, arguments):
+        code = f"import sys; sys.argv = ['vlad', *{arguments!r}]\nimport vlad.cli\ntry:\n vlad.cli.main()\nexcept SystemExit: pass\nprint('LOADED', *(m for m in ('torch', 'open_clip', 'timm', 'numpy') if m in sys.modules))"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        assert run.stdout.splitlines()[-1].strip() == "LOADED"
+
+    def test_import_is_lazy(self):
+        code = "import vlad, sys; print(any(m in sys.modules for m in ('torch', 'numpy', 'PIL', 'yaml'))); print(vlad.AnomalyDetector.__name__)"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        assert run.stdout.split() == ["False", "AnomalyDetector"]

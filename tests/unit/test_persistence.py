@@ -1,0 +1,102 @@
+"""A detector as a folder: the same scores after loading, and everything that does not match is refused."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from vlad import AnomalyDetector
+from vlad.backbones import ClipBackbone
+from vlad.errors import ConfigError
+
+
+@pytest.fixture
+def model_folder(tiny_clip, golden, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": golden.info["model_config"]}))
+    save_file({name: tensor.contiguous() for name, tensor in tiny_clip.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def saved(model_folder, tmp_path):
+    detector = AnomalyDetector.from_pretrained(
+        str(model_folder), device="cpu", dtype="float32", prompts="textiles", class_name="carpet", threshold=0.4, scales=(2,), tile=512
+    )
+    return detector, detector.save(tmp_path / "saved" / "carpet")
+
+
+@pytest.mark.parametrize("load", [AnomalyDetector.load, AnomalyDetector.from_pretrained], ids=["load", "from_pretrained"])
+def test_the_folder_alone_reproduces_the_scores(saved, golden, load, monkeypatch):
+    detector, folder = saved
+    loaded = load(folder)
+    assert loaded.config == detector.config and loaded.prompts == detector.prompts and loaded.scales == (2,)
+    monkeypatch.setattr(ClipBackbone, "encode_text", lambda *_: pytest.fail("the stored text vectors were not used"))
+    before, after = detector.predict(golden.pictures()), loaded.predict(golden.pictures())
+    for a, b in zip(before, after, strict=True):
+        assert a.pred_score == b.pred_score and np.array_equal(a.anomaly_map, b.anomaly_map)
+        assert (a.threshold, a.class_name) == (b.threshold, b.class_name) == (0.4, "carpet")
+
+
+def test_settings_and_prompts_can_be_overridden(saved):
+    loaded = AnomalyDetector.load(saved[1], threshold=0.7, prompts="winclip")
+    assert (loaded.config.threshold, loaded.config.tile, loaded.prompts.name) == (0.7, 512, "winclip")
+
+
+def test_another_precision_embeds_the_text_anew(saved, golden):
+    loaded = AnomalyDetector.load(saved[1], dtype="bfloat16")
+    assert str(loaded.backbone.dtype) == "torch.bfloat16" and not loaded._text_cache
+    assert loaded.predict(golden.pictures()[0]).pred_score == pytest.approx(saved[0].predict(golden.pictures()[0]).pred_score, abs=0.05)
+
+
+def test_other_weights_are_refused(saved, model_folder, tiny_clip):
+    state = {name: tensor.clone().contiguous() for name, tensor in tiny_clip.state_dict().items()}
+    state["visual.proj"][0, 0] += 1
+    save_file(state, model_folder / "open_clip_model.safetensors")
+    with pytest.raises(ConfigError, match="saved with other weights"):
+        AnomalyDetector.load(saved[1])
+
+
+def test_made_from_an_object(detector, backbone, tmp_path, golden):
+    folder = detector.save(tmp_path / "object")
+    with pytest.raises(ConfigError, match="saved from a model object"):
+        AnomalyDetector.load(folder)
+    loaded = AnomalyDetector.load(folder, backbone=backbone)
+    assert loaded.predict(golden.pictures()[0]).pred_score == detector.predict(golden.pictures()[0]).pred_score
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 99}, "written in format 99"),
+        ({"format": "something"}, "holds no detector"),
+        ({"model": {}}, "incomplete: 'source' is missing"),
+        ({"settings": {"tilt": 5}}, "unknown setting 'tilt'"),
+    ],
+)
+def test_what_does_not_match_is_refused(saved, change, message):
+    config = saved[1] / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    with pytest.raises(ConfigError, match=message):
+        AnomalyDetector.load(saved[1])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "5"])
+def test_broken_config(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match="holds no detector"):
+        AnomalyDetector.load(tmp_path)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(ConfigError, match="holds no detector"):
+        AnomalyDetector.load(tmp_path / "nothing")
+
+
+def test_a_saved_detector_names_its_own_model(saved):
+    with pytest.raises(ConfigError, match="leave pretrained out"):
+        AnomalyDetector.from_pretrained(saved[1], pretrained="openai")
