@@ -1,0 +1,1 @@
+"""How the procedural pictures of `vlad.lite.data` are made."""

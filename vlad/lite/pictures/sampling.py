@@ -1,0 +1,132 @@
+"""Random pictures for training: one sample, a clean and defective pair, or a stream of them made by several processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vlad.lite.pictures.defects import DEFECT_PAINTERS
+from vlad.lite.pictures.drawing import Rng
+from vlad.lite.pictures.scene import Rig, compose, photograph
+from vlad.lite.pictures.striking import strike
+from vlad.lite.pictures.vocabulary import DEFECTS, FAMILIES, FAMILY_NOUNS, caption_defective, caption_good
+
+LEAST_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One procedural picture and everything known about it."""
+
+    image: npt.NDArray[np.uint8]  # (H, W, 3) RGB
+    mask: npt.NDArray[np.bool_]  # (H, W), True on defective pixels; all False on a good picture
+    class_name: str  # an English noun of the family, such as "metal plate"
+    family: str  # such as "plate"
+    defect: str  # "good" or the defect type, such as "scratch"
+    caption: str  # such as "a metal plate with a small scratch at the upper left"
+
+
+def make_sample(
+    seed: int | Sequence[int] | np.random.Generator,
+    *,
+    families: Sequence[str] = FAMILIES,
+    defects: Sequence[str] = DEFECTS,
+    size: int = 320,
+    anomalous: bool | None = None,
+) -> Sample:
+    """A random product, good or with one defect of `defects`; `anomalous` None means even odds. `size` is the side in pixels, at least 64.
+
+    The label decides nothing but the defect: product, view, light, noise and compression come from streams that do not know it.
+    Raises ValueError for unknown families or defects and for sizes that are too small.
+    """
+    _check(families, defects, size)
+    coin, product, strike_rng, view, camera, words = np.random.default_rng(seed).spawn(6)
+    is_bad = bool(coin.random() < 0.5) if anomalous is None else anomalous
+    family = str(product.choice(list(families)))
+    return _shoot(family, size, product, view, camera, words, strike_rng, defects if is_bad else ())
+
+
+def make_pair(
+    seed: int | Sequence[int],
+    *,
+    families: Sequence[str] = FAMILIES,
+    defects: Sequence[str] = DEFECTS,
+    size: int = 320,
+) -> tuple[Sample, Sample]:
+    """The same picture twice, good and defective, down to the camera's noise."""
+    good, bad = (make_sample(seed, families=families, defects=defects, size=size, anomalous=flag) for flag in (False, True))
+    return good, bad
+
+
+@dataclass(frozen=True)
+class ProductLine:
+    """One fixed product as a production line makes it: equal design and set-up, varying pose, grain and light. `seed` picks the design."""
+
+    family: str
+    seed: int | Sequence[int]
+    size: int = 320
+    rig: Rig | None = None  # None draws the photographic set-up with the design
+
+    def sample(self, number: int | Sequence[int], defect: str | None = None) -> Sample:
+        """Picture `number` of the line, good or with `defect`. The product is the same for both."""
+        _check((self.family,), (defect,) if defect else (), self.size)
+        design = np.random.default_rng(self.seed)
+        view, camera, words, strike_rng = np.random.default_rng(number).spawn(4)
+        sample = _shoot(self.family, self.size, design, view, camera, words, strike_rng, (defect,) if defect else (), self.rig)
+        noun = FAMILY_NOUNS[self.family][0]
+        caption = caption_defective(noun, sample.defect, sample.mask, words) if defect else caption_good(noun, words)
+        return Sample(sample.image, sample.mask, noun, self.family, sample.defect, caption)
+
+
+def generate(
+    n: int,
+    *,
+    seed: int,
+    families: Sequence[str] = FAMILIES,
+    defects: Sequence[str] = DEFECTS,
+    size: int = 320,
+    processes: int = 1,
+) -> Iterator[Sample]:
+    """`n` samples. Sample `i` depends on `(seed, i)` alone: the number of processes changes the speed and nothing else."""
+    _check(families, defects, size)
+    work = partial(_numbered, seed=seed, families=tuple(families), defects=tuple(defects), size=size)
+    if processes <= 1:
+        yield from map(work, range(n))
+        return
+    with multiprocessing.Pool(processes, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        yield from pool.imap(work, range(n), chunksize=8)
+
+
+def _numbered(number: int, *, seed: int, families: Sequence[str], defects: Sequence[str], size: int) -> Sample:
+    return make_sample((seed, number), families=families, defects=defects, size=size)
+
+
+def _shoot(
+    family: str, size: int, design: Rng, view: Rng, camera: Rng, words: Rng, strike_rng: Rng, defects: Sequence[str], rig: Rig | None = None
+) -> Sample:
+    """Composes, damages when `defects` is not empty, photographs and names one picture."""
+    scene = compose(family, size, design, view, rig)
+    picture = scene.render()
+    mask, defect = np.zeros((size, size), bool), "good"
+    if defects:
+        picture, mask, defect = strike(strike_rng, scene, picture, defects)
+    noun = str(words.choice(FAMILY_NOUNS[family]))
+    caption = caption_defective(noun, defect, mask, words) if defects else caption_good(noun, words)
+    return Sample(photograph(picture, scene.rig, camera), mask, noun, family, defect, caption)
+
+
+def _check(families: Sequence[str], defects: Sequence[str], size: int) -> None:
+    for what, given, known in (("family", families, FAMILY_NOUNS), ("defect", defects, DEFECT_PAINTERS)):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise ValueError(f"expected every {what} to be one of {sorted(known)}, got {unknown}")
+    if not families:
+        raise ValueError("expected at least one family, got none")
+    if size < LEAST_SIZE:
+        raise ValueError(f"expected a size of at least {LEAST_SIZE} pixels, got {size}")
