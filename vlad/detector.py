@@ -97,9 +97,11 @@ class AnomalyDetector:
             if pretrained is not None:
                 raise ConfigError(f"{str(name)!r} is a saved detector and names its own model; leave pretrained out")
             return cls.load(name, prompts=prompts, **options, **settings)
-        DetectorConfig.from_dict(settings)  # a typo should not cost the time of loading a model
-        backbone = load_backbone(str(name), pretrained=pretrained, **options)
-        return cls(backbone, prompts="winclip" if prompts is None else prompts, **settings)
+        config = DetectorConfig.from_dict(settings)  # a typo should not cost the time of loading a model
+        prompts = "winclip" if prompts is None else prompts
+        ensemble = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
+        ensemble.noun(config.class_name)
+        return cls(load_backbone(str(name), pretrained=pretrained, **options), prompts=ensemble, **settings)
 
     def save(self, folder: str | Path) -> Path:
         """Write config.json and text_vectors.safetensors into `folder` (made if missing) and return it. The model's weights are not

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
+import unittest.mock
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -22,8 +24,27 @@ from vlad.cli.results import COLUMNS, _unique_stems
 VLAD = [sys.executable, "-m", "vlad"]
 
 
-def vlad(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*VLAD, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False, **options)
+class Run(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def vlad(*arguments: str | Path) -> Run:
+    """The command in this process (importing the model libraries takes longer than everything a test does)."""
+    from vlad.cli import main
+
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        unittest.mock.patch("sys.argv", ["vlad", *map(str, arguments)]),
+    ):
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code or 0
+    return Run(code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +163,9 @@ class TestDetect:
         for number in range(400):
             Image.fromarray(golden.pictures()[0]).save(folder / f"{number:04d}.png")
         out = tmp_path / "out"
-        run = subprocess.Popen([*VLAD, "detect", str(folder), "--out", str(out), "--batch-size", "1", *options], stderr=subprocess.PIPE, text=True)
+        run = subprocess.Popen(
+            [*VLAD, "detect", str(folder), "--out", str(out), "--batch-size", "1", *options], stderr=subprocess.PIPE, text=True
+        )
         table, deadline = out / "results.csv", time.monotonic() + 120
         while not (table.exists() and len(table.read_text().splitlines()) > 3) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -178,8 +201,9 @@ class TestOthers:
         run = vlad("--help")
         assert run.returncode == 0 and all(command in run.stdout for command in ("detect", "prompts", "doctor"))
 
-    def test_help_has_examples_and_exit_codes(self):
-        run = vlad("detect", "--help", env={**os.environ, "COLUMNS": "140"})
+    def test_help_has_examples_and_exit_codes(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "140")
+        run = vlad("detect", "--help")
         assert "vlad detect part.png --class-name" in run.stdout and "3 some input could not be read" in run.stdout
 
     def test_version(self):
@@ -187,8 +211,10 @@ class TestOthers:
 
         assert vlad("--version").stdout.strip() == f"vlad {package.__version__}"
 
-    def test_doctor(self, tmp_path):
-        run = vlad("doctor", env={**os.environ, "HF_HUB_CACHE": str(tmp_path), "COLUMNS": "200"})
+    def test_doctor(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setenv("COLUMNS", "200")
+        run = vlad("doctor")
         assert run.returncode == 0, run.stdout
         assert "not reachable (HF_HUB_OFFLINE is set)" in run.stdout and str(tmp_path) in run.stdout
         assert "embedded, loads" in run.stdout and run.stdout.count("not here") == 4

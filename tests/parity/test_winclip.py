@@ -104,7 +104,9 @@ class TestWindows:
     def test_peak_memory_does_not_grow_with_the_batch(self, backbone, pixels, monkeypatch):
         largest = []
         original = OpenClipTower.encode_windows
-        monkeypatch.setattr(OpenClipTower, "encode_windows", lambda self, tokens, scales: largest.append(len(tokens)) or original(self, tokens, scales))
+        monkeypatch.setattr(
+            OpenClipTower, "encode_windows", lambda self, tokens, scales: largest.append(len(tokens)) or original(self, tokens, scales)
+        )
         backbone.encode_image(pixels.repeat(4, 1, 1, 1), scales=(2,))
         assert largest == [1] * 12
 

@@ -64,7 +64,12 @@ class TestTextScore:
 
     @pytest.mark.parametrize(
         ("embedding", "expected"),
-        [([1.0, 1.0], 0.5), ([0.0, 9.0], 1 / (1 + np.exp(-1 / 0.07))), ([2.0, 0.0], 1 / (1 + np.exp(1 / 0.07))), ([0.6, 0.8], 1 / (1 + np.exp(-0.2 / 0.07)))],
+        [
+            ([1.0, 1.0], 0.5),
+            ([0.0, 9.0], 1 / (1 + np.exp(-1 / 0.07))),
+            ([2.0, 0.0], 1 / (1 + np.exp(1 / 0.07))),
+            ([0.6, 0.8], 1 / (1 + np.exp(-0.2 / 0.07))),
+        ],
         ids=["as near to both", "anomalous", "normal", "between"],
     )
     def test_softmax_of_cosines(self, embedding, expected):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +23,7 @@ class TestTileGrid:
         for starts, side, length in ((grid.rows, grid.tile_height, height), (grid.cols, grid.tile_width, width)):
             assert starts[0] == 0 and starts[-1] + side == length
             assert side <= max(tile, 1) or side == length
-            for a, b in zip(starts, starts[1:], strict=False):
+            for a, b in itertools.pairwise(starts):
                 assert 0 < b - a <= side
                 assert side - (b - a) >= int(side * overlap) - 1
 
@@ -91,6 +93,8 @@ class TestDetector:
     def test_the_encoder_never_sees_more_than_a_batch(self, backbone, prompts, large_picture, monkeypatch):
         seen = []
         original = type(backbone).encode_image
-        monkeypatch.setattr(type(backbone), "encode_image", lambda self, pixels, **kw: seen.append(len(pixels)) or original(self, pixels, **kw))
+        monkeypatch.setattr(
+            type(backbone), "encode_image", lambda self, pixels, **kw: seen.append(len(pixels)) or original(self, pixels, **kw)
+        )
         AnomalyDetector(backbone, prompts=prompts).predict(large_picture, tile=100, batch_size=4)
         assert max(seen) == 4 and sum(seen) > 8

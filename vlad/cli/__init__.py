@@ -12,7 +12,6 @@ from vlad.cli import detect, doctor, prompts
 from vlad.errors import VladError
 
 USAGE_ERROR = 2
-_INTERRUPTED = 130
 
 app = typer.Typer(
     help="Zero-shot and few-shot detection of visual anomalies: is something wrong with a picture, and where.",
@@ -46,6 +45,3 @@ def main() -> None:
     except VladError as error:
         print(f"vlad: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
-    except KeyboardInterrupt:
-        print("vlad: interrupted; results written so far are complete", file=sys.stderr)
-        sys.exit(_INTERRUPTED)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
     from vlad.detector import AnomalyDetector
 
-ANOMALY_FOUND, INPUT_UNREADABLE = 1, 3
+ANOMALY_FOUND, INPUT_UNREADABLE, INTERRUPTED = 1, 3, 130
 
 
 class OutputFormat(StrEnum):
@@ -85,17 +85,22 @@ def detect(
 
     from vlad.cli.results import ResultWriter
 
-    paths = list(found)
-    settings: dict[str, Any] = {
-        key: value for key, value in {"threshold": threshold, "tile": tile, "max_pixels": max_pixels}.items() if value is not None
-    }
+    paths, interrupted = list(found), False
+    given = {"class_name": class_name, "threshold": threshold, "tile": tile, "max_pixels": max_pixels}
+    settings = {key: value for key, value in given.items() if value is not None}
     detector = _load(model, prompts, device, dtype, settings, quiet)
     with ResultWriter(paths, out, output_format.value, model=detector.backbone.name, quiet=quiet) as writer:
         for problem in unreadable:
             writer.add_missing(problem)
-        results = detector.predict_iter(paths, class_name=class_name, batch_size=batch_size, maps=maps, on_error="return")
-        for path, result in zip(paths, results, strict=True):
-            writer.add(path, result)
+        try:
+            results = detector.predict_iter(paths, batch_size=batch_size, maps=maps, on_error="return")
+            for path, result in zip(paths, results, strict=True):
+                writer.add(path, result)
+        except KeyboardInterrupt:
+            interrupted = True
+    if interrupted:
+        typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
+        raise typer.Exit(INTERRUPTED)
     _report(writer, quiet)
     if fail_on_anomaly and writer.anomalous:
         raise typer.Exit(ANOMALY_FOUND)

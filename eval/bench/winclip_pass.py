@@ -1,0 +1,119 @@
+"""Time and peak memory of a full WinCLIP pass on the real architecture, by batch size and precision.
+
+    python eval/bench/winclip_pass.py [--model winclip|random|lite] [--device cpu] [--repeats 3]
+
+`random` is ViT-B-16-plus-240 with random weights: time and memory do not depend on the weights, detection does. Every setting runs in a
+process of its own (for its peak memory). Settings take turns, and ratios are of medians of one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+
+def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> dict[str, Any]:
+    """One setting, in this process."""
+    import numpy as np
+    import torch
+
+    from vlad.backbones import ClipBackbone, load_backbone
+    from vlad.backbones.base import Backbone
+    from vlad.images import preprocess
+
+    backbone: Backbone
+    if model == "random":
+        import open_clip
+
+        torch.manual_seed(0)
+        backbone = ClipBackbone(open_clip.create_model("ViT-B-16-plus-240"), name="random weights", device=device, dtype=dtype)
+    else:
+        backbone = load_backbone(model, device=device, dtype=dtype)
+    rng = np.random.default_rng(0)
+    pixels = preprocess([rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(batch)], backbone.preprocessing)
+    sentences = [f"a photo of a {word} metal nut for visual inspection." for word in ("flawless", "damaged")] * 121
+
+    def seconds(work: Any) -> float:
+        synchronise = torch.cuda.synchronize if backbone.device.type == "cuda" else lambda: None
+        synchronise()
+        start = time.perf_counter()
+        work()
+        synchronise()
+        return time.perf_counter() - start
+
+    loaded = peak_memory(backbone.device.type)
+    backbone.encode_image(pixels[:1], scales=backbone.scales)
+    whole, full = [], []
+    for _ in range(repeats):
+        whole.append(seconds(lambda: backbone.encode_image(pixels)))
+        full.append(seconds(lambda: backbone.encode_image(pixels, scales=backbone.scales)))
+    text = seconds(lambda: backbone.encode_text(sentences))
+    return {
+        "model": backbone.name,
+        "whole": statistics.median(whole) / batch,
+        "full": statistics.median(full) / batch,
+        "text": text,
+        "loaded": loaded,
+        "peak": peak_memory(backbone.device.type),
+    }
+
+
+def peak_memory(device_type: str) -> float:
+    """Peak memory of this process so far in MiB, on the device if that is a GPU."""
+    if device_type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="random")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--one", nargs=2, metavar=("DTYPE", "BATCH"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.model, options.device, options.one[0], int(options.one[1]), options.repeats)))
+        return
+    rows = {}
+    for dtype in ("float32", "bfloat16"):
+        for batch in (1, 8):
+            command = [
+                sys.executable,
+                __file__,
+                "--model",
+                options.model,
+                "--device",
+                options.device,
+                "--repeats",
+                str(options.repeats),
+                "--one",
+                dtype,
+                str(batch),
+            ]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            rows[dtype, batch] = json.loads(output.splitlines()[-1])
+    base = rows["float32", 1]["full"]
+    print(f"{rows['float32', 1]['model']} on {options.device}; seconds a picture, MiB of the process")
+    print(
+        f"{'dtype':<10}{'batch':>6}{'whole picture':>15}{'with windows':>14}{'windows':>9}{'to float32, 1':>15}{'loaded':>9}{'peak':>8}{'242 sentences':>15}"
+    )
+    for (dtype, batch), row in rows.items():
+        share = 1 - row["whole"] / row["full"]
+        print(
+            f"{dtype:<10}{batch:>6}{row['whole']:>13.3f} s{row['full']:>12.3f} s{share:>9.0%}{row['full'] / base:>14.2f}x"
+            f"{row['loaded']:>9.0f}{row['peak']:>8.0f}{row['text']:>13.2f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
