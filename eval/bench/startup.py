@@ -37,9 +37,8 @@ def main() -> None:
     print(f"{'command':<20}{'median':>10}{'over bare':>12}{'spread':>20}")
     for name, values in seconds.items():
         median = statistics.median(values[1:])
-        print(
-            f"{name:<20}{median * 1e3:>8.0f} ms{(median - bare) * 1e3:>9.0f} ms{min(values[1:]) * 1e3:>11.0f} to {max(values[1:]) * 1e3:.0f} ms"
-        )
+        spread = f"{min(values[1:]) * 1e3:.0f} to {max(values[1:]) * 1e3:.0f} ms"
+        print(f"{name:<20}{median * 1e3:>7.0f} ms{(median - bare) * 1e3:>9.0f} ms{spread:>20}")
 
 
 if __name__ == "__main__":

@@ -104,9 +104,8 @@ def main() -> None:
             rows[dtype, batch] = json.loads(output.splitlines()[-1])
     base = rows["float32", 1]["full"]
     print(f"{rows['float32', 1]['model']} on {options.device}; seconds a picture, MiB of the process")
-    print(
-        f"{'dtype':<10}{'batch':>6}{'whole picture':>15}{'with windows':>14}{'windows':>9}{'to float32, 1':>15}{'loaded':>9}{'peak':>8}{'242 sentences':>15}"
-    )
+    names = (("batch", 6), ("whole picture", 15), ("with windows", 14), ("windows", 9), ("to float32, 1", 15), ("loaded", 9), ("peak", 8))
+    print("dtype".ljust(10) + "".join(name.rjust(width) for name, width in names) + "242 sentences".rjust(15))
     for (dtype, batch), row in rows.items():
         share = 1 - row["whole"] / row["full"]
         print(

@@ -75,7 +75,7 @@ class TestFullSize:
         self.check(load_backbone("winclip", cache_dir=tmp_path, **EMPTY), model, "winclip (ViT-B-16-plus-240, laion400m_e31)")
 
     def test_hub_cache_by_environment(self, full_size, tmp_path, monkeypatch):
-        model, path = full_size
+        _, path = full_size
         (snapshot(tmp_path / "hub", REPO) / "open_clip_model.safetensors").symlink_to(path)
         monkeypatch.delenv("HF_HUB_CACHE", raising=False)
         monkeypatch.setenv("HF_HOME", str(tmp_path))
@@ -139,11 +139,11 @@ class TestFolder:
 
     def test_no_weights(self, tiny_folder):
         (tiny_folder / "open_clip_model.safetensors").unlink()
-        with pytest.raises(WeightsNotFoundError, match="holds no weights; put open_clip_model.safetensors"):
+        with pytest.raises(WeightsNotFoundError, match=r"holds no weights; put open_clip_model\.safetensors"):
             load_backbone(str(tiny_folder))
 
     def test_no_configuration(self, tmp_path):
-        with pytest.raises(BackboneError, match="holds no open_clip_config.json"):
+        with pytest.raises(BackboneError, match=r"holds no open_clip_config\.json"):
             load_backbone(str(tmp_path))
 
     def test_folder_that_is_not_there(self, tmp_path):
@@ -296,9 +296,13 @@ class TestTowers:
 class TestDevice:
     @pytest.mark.parametrize(
         ("options", "message"),
-        [({"device": "gpu"}, "device 'gpu' is unknown"), ({"dtype": "int8"}, "dtype 'int8' is unknown"), ({"device": "cpu", "dtype": "float16"}, "float16 on a CPU"),
-         ({"device": "cpu", "chunk": 0}, "chunk must be at least 1")],
-    )  # fmt: skip
+        [
+            ({"device": "gpu"}, "device 'gpu' is unknown"),
+            ({"dtype": "int8"}, "dtype 'int8' is unknown"),
+            ({"device": "cpu", "dtype": "float16"}, "float16 on a CPU"),
+            ({"device": "cpu", "chunk": 0}, "chunk must be at least 1"),
+        ],
+    )
     def test_out_of_range(self, tiny_clip, options, message):
         with pytest.raises(ConfigError, match=message):
             ClipBackbone(tiny_clip, **options)
