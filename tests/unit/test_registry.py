@@ -7,6 +7,7 @@ import socket
 import time
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -149,6 +150,42 @@ class TestFolder:
     def test_folder_that_is_not_there(self, tmp_path):
         with pytest.raises(BackboneError, match="does not exist"):
             load_backbone(f"local-dir:{tmp_path / 'nothing'}")
+
+
+@pytest.fixture
+def siglip_folder(tmp_path) -> Path:
+    """A small model with SigLIP's layout and a tokenizer of its own, in the hub's file format."""
+    transformers = pytest.importorskip("transformers", reason="tokenizers of SigLIP models need the extra vlad-anomaly[vlm]")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["a", "photo", "of", "the", "flawless", "damaged", "object", "</s>", "<pad>", "<unk>"]
+    tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder = tmp_path / "siglip"
+    special = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    vision = {"image_size": 160, "timm_model_name": "test_vit", "timm_model_pretrained": False, "timm_pool": "map", "timm_proj": "none"}
+    text = {"context_length": 16, "vocab_size": len(words), "hf_tokenizer_name": "someone/elsewhere", "width": 64, "heads": 2, "layers": 2}
+    text |= {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "tokenizer_kwargs": {"clean": "canonicalize"}}
+    config = {"embed_dim": 64, "init_logit_bias": -10, "custom_text": True, "vision_cfg": vision, "text_cfg": text}
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}})
+    )
+    torch.manual_seed(0)
+    model = open_clip.CustomTextCLIP(**{key: value for key, value in config.items() if key != "custom_text"})
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def test_siglip_folder_with_its_own_tokenizer(siglip_folder):
+    backbone = load_backbone(str(siglip_folder), **EMPTY)
+    flawless, damaged, unknown, other = backbone.encode_text(
+        [f"a photo of the {word} object" for word in ("flawless", "damaged", "xyz", "qrs")]
+    )
+    assert not torch.allclose(flawless, damaged, atol=1e-3) and torch.equal(unknown, other)
+    detector = AnomalyDetector(backbone)
+    result = detector.predict(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8))
+    assert result.anomaly_map.shape == (50, 80) and backbone.preprocessing.mean == (0.5, 0.5, 0.5)
 
 
 class TestNames:

@@ -38,17 +38,16 @@ def cached_file(repo: str, names: Sequence[str], cache_dir: str | Path | None = 
 
 def why_unreachable() -> str | None:
     """None if the hub answers within `CONNECT_SECONDS`, else the reason in words."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
         return "HF_HUB_OFFLINE is set"
+    session = get_session()  # here, so that its imports do not count as waiting
     answer: list[str | None] = []
 
     def connect() -> None:
-        from huggingface_hub import get_session
-
         try:
-            get_session().head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
+            session.head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
             answer.append(None)
         except Exception as error:  # whatever goes wrong here is the answer, not a failure
             answer.append(f"{constants.ENDPOINT} does not answer: {type(error).__name__}")
