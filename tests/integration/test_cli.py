@@ -99,9 +99,9 @@ class TestDetect:
             assert np.array_equal(np.asarray(Image.open(f"{base}_mask.png")) > 0, result.pred_mask)
             assert Image.open(f"{base}_overlay.png").width == 320
 
-    def test_json_lines(self, options, pictures, expected):
+    def test_json(self, options, pictures, expected):
         run = vlad("detect", pictures, "--class-name", "metal nut", "--format", "json", *options)
-        assert [json.loads(line)["pred_score"] for line in run.stdout.splitlines()] == [r.pred_score for r in expected.values()]
+        assert [line["pred_score"] for line in json.loads(run.stdout)] == [r.pred_score for r in expected.values()]
 
     def test_csv(self, options, pictures, expected):
         run = vlad("detect", str(pictures / "**" / "*.png"), "--class-name", "metal nut", "--format", "csv", "-q", *options)
@@ -116,7 +116,7 @@ class TestDetect:
 
     def test_score_alone(self, options, pictures, expected):
         run = vlad("detect", pictures, "--class-name", "metal nut", "--no-maps", "--format", "json", *options)
-        lines = [json.loads(line) for line in run.stdout.splitlines()]
+        lines = json.loads(run.stdout)
         assert [line["pred_score"] for line in lines] == [r.pred_score for r in expected.values()]
         assert not any(line["regions"] for line in lines)
 

@@ -27,7 +27,7 @@ class ResultWriter:
     Args:
         paths: all pictures of the run, for the progress bar and for file names that do not collide.
         out: folder for the files, made if missing; None writes none.
-        output_format: "table" (printed at the end), "csv" or "json" lines (printed as they come).
+        output_format: "table" (printed at the end), "csv" or "json" (one array; both printed as they come).
         model: named in the rows of pictures that could not be read.
         quiet: no progress bar.
 
@@ -47,21 +47,23 @@ class ResultWriter:
     def __enter__(self) -> Self:
         self._stack = ExitStack()
         self._csv: list[tuple[IO[str], csv.DictWriter[str]]] = []
-        self._jsonl: list[IO[str]] = []
+        self._jsonl: IO[str] | None = None
         if self._out is not None:
             self._out.mkdir(parents=True, exist_ok=True)
             self._add_csv(self._stack.enter_context((self._out / "results.csv").open("w", newline="", encoding="utf-8")))
-            self._jsonl.append(self._stack.enter_context((self._out / "results.jsonl").open("w", encoding="utf-8")))
+            self._jsonl = self._stack.enter_context((self._out / "results.jsonl").open("w", encoding="utf-8"))
         if self._format == "csv":
             self._add_csv(sys.stdout)
         elif self._format == "json":
-            self._jsonl.append(sys.stdout)
+            sys.stdout.write("[")
         self._progress = self._stack.enter_context(self._progress_bar())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
-        if self._format == "table" and self._rows:
+        if self._format == "json":
+            sys.stdout.write("\n]\n")
+        elif self._format == "table" and self._rows:
             _print_table(self._rows)
 
     def _progress_bar(self) -> Any:
@@ -102,13 +104,17 @@ class ResultWriter:
         self._write(row, details)
 
     def _write(self, row: dict[str, Any], details: dict[str, Any]) -> None:
+        line = json.dumps(details, ensure_ascii=False)
+        if self._format == "json":
+            sys.stdout.write(f"{',' if self._rows else ''}\n{line}")
+            sys.stdout.flush()
         self._rows.append(row)
         for file, writer in self._csv:
             writer.writerow(row)
             file.flush()
-        for file in self._jsonl:
-            file.write(json.dumps(details, ensure_ascii=False) + "\n")
-            file.flush()
+        if self._jsonl is not None:
+            self._jsonl.write(f"{line}\n")
+            self._jsonl.flush()
 
     def summary(self) -> str:
         """The run in one line."""
