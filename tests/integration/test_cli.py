@@ -134,7 +134,26 @@ class TestDetect:
         assert "bad.png" in run.stderr and "missing.png" in run.stderr and "2 could not be read" in run.stderr
         rows = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
         assert [bool(row["pred_score"]) for row in rows] == [False, False, True]
-        assert "bad.png" in rows[1]["error"] and "missing.png" in rows[0]["error"]
+        assert "bad.png" in rows[1]["error"] and "missing.png" in rows[0]["error"] and rows[0]["image_path"].endswith("missing.png")
+
+    def test_a_picture_that_goes_away_during_the_run(self, options, pictures, tmp_path, monkeypatch):
+        """The overlay reads its picture again."""
+        from vlad.cli.results import ResultWriter
+
+        here = tmp_path / "0.png"
+        here.write_bytes((pictures / "good" / "000.png").read_bytes())
+        original = ResultWriter._add_prediction
+        monkeypatch.setattr(
+            ResultWriter, "_add_prediction", lambda self, path, result: here.unlink(missing_ok=True) or original(self, path, result)
+        )
+        run = vlad("detect", here, pictures / "good", "--out", tmp_path / "out", *options)
+        rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8")))
+        assert run.returncode == 3 and "0.png" in rows[0]["error"] and rows[1]["pred_score"]
+
+    def test_a_folder_that_cannot_be_written(self, options, pictures, tmp_path):
+        (tmp_path / "file").write_text("")
+        run = vlad("detect", pictures, "--out", tmp_path / "file", *options)
+        assert run.returncode == 2 and str(tmp_path / "file") in run.stderr
 
     def test_nothing_readable(self, tmp_path):
         run = vlad("detect", tmp_path / "nothing.png")

@@ -39,9 +39,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; errors that vlad raises on purpose become one line on stderr and exit code 2."""
+    """Run the command line; errors that vlad raises on purpose, and files that cannot be written, become one line and exit code 2."""
     try:
         app()
-    except VladError as error:
+    except (VladError, OSError) as error:
         print(f"vlad: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)

@@ -72,14 +72,14 @@ def detect(
     from vlad.images import find_images
 
     found: dict[Path, None] = {}
-    unreadable: list[ImageReadError] = []
+    unreadable: dict[str, ImageReadError] = {}
     for item in images:
         try:
             found |= dict.fromkeys(find_images([item], recursive=recursive))
         except ImageReadError as error:
-            unreadable.append(error)
+            unreadable[item] = error
     if not found:
-        for problem in unreadable:
+        for problem in unreadable.values():
             typer.echo(f"vlad: {problem}", err=True)
         raise typer.Exit(INPUT_UNREADABLE)
 
@@ -90,8 +90,8 @@ def detect(
     settings = {key: value for key, value in given.items() if value is not None}
     detector = _load(model, prompts, device, dtype, settings, quiet)
     with ResultWriter(paths, out, output_format.value, model=detector.backbone.name, quiet=quiet) as writer:
-        for problem in unreadable:
-            writer.add_missing(problem)
+        for item, problem in unreadable.items():
+            writer.add_error(item, problem)
         try:
             results = detector.predict_iter(paths, batch_size=batch_size, maps=maps, on_error="return")
             for path, result in zip(paths, results, strict=True):

@@ -79,18 +79,18 @@ class ResultWriter:
     def add(self, path: Path, result: Prediction | ImageReadError) -> None:
         """Take the result of a picture; it is on disk when this returns."""
         if isinstance(result, ImageReadError):
-            self._add_error(str(path), str(result))
+            self.add_error(str(path), result)
         else:
-            self._add_prediction(path, result)
+            try:
+                self._add_prediction(path, result)
+            except ImageReadError as error:  # the overlay reads the picture again, and it may have gone by now
+                self.add_error(str(path), error)
         self._progress.update()
 
-    def add_missing(self, error: ImageReadError) -> None:
-        """Take an input that matched no picture at all."""
-        self._add_error("", str(error))
-
-    def _add_error(self, image_path: str, message: str) -> None:
-        self.errors.append(message)
-        row = {"image_path": image_path, "model": self._model, "error": message}
+    def add_error(self, image_path: str, error: ImageReadError) -> None:
+        """Take an input that is no readable picture."""
+        self.errors.append(str(error))
+        row = {"image_path": image_path, "model": self._model, "error": str(error)}
         self._write(row, row)
 
     def _add_prediction(self, path: Path, result: Prediction) -> None:
