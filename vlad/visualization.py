@@ -14,7 +14,7 @@ _HEAT_FROM, _HEAT_FULL = (
     0.30,
     0.75,
 )  # on the scale where the threshold is 0.5: below the first nothing is drawn, above the second no more is added
-_MAX_OPACITY = 0.72
+_MAX_OPACITY = 0.5  # what is wrong must stay visible under its heat
 _CONTOUR = (64, 240, 255)
 _INK, _FAINT, _PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 _RED, _GREEN = (190, 18, 60), (21, 128, 61)
@@ -86,7 +86,7 @@ def _draw_contours(canvas: np.ndarray, mask: np.ndarray, size: tuple[int, int]) 
     # Down-scaling by area keeps a defect of a single pixel visible.
     small = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA if size[0] < mask.shape[1] else cv2.INTER_LINEAR)
     contours, _ = cv2.findContours((small > (0 if size[0] < mask.shape[1] else 0.5)).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    thickness = max(1, round(max(size) / 400))
+    thickness = max(2, round(max(size) / 350))
     cv2.drawContours(canvas, contours, -1, (0, 0, 0), thickness + 2, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, _CONTOUR, thickness, cv2.LINE_AA)
 
@@ -97,8 +97,9 @@ def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anoma
     unit = max(11, min(22, width // 36))
     font, small = _font(round(unit * 1.2)), _font(round(unit * 0.9))
     bar_width, pad = min(width - 2 * unit, 14 * unit), unit
-    side_by_side = width >= bar_width + 22 * unit
-    strip = Image.new("RGB", (width, round(unit * (4.2 if side_by_side else 7.6))), _PAPER)
+    measure = ImageDraw.Draw(picture)
+    side_by_side = max(measure.textlength(headline, font), measure.textlength(footer, small)) <= width - bar_width - 3 * pad
+    strip = Image.new("RGB", (width, round(unit * (4.2 if side_by_side else 7.4))), _PAPER)
     draw = ImageDraw.Draw(strip)
     ink = _INK if is_anomalous is None else (_RED if is_anomalous else _GREEN)
     text_width = width - 2 * pad - (bar_width + pad if side_by_side else 0)

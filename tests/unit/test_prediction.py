@@ -138,7 +138,7 @@ class TestOverlay:
         plain = np.asarray(draw_overlay(picture, anomaly_map, threshold=0.5)).astype(int)
         changed = (plain[:400] != 90).any(-1)
         assert np.array_equal(changed, anomaly_map > 0)
-        assert plain[150, 350, 0] > 180 > plain[150, 350, 2]
+        assert plain[150, 350, 0] > 150 > plain[150, 350, 2]
         outlined = np.asarray(draw_overlay(picture, anomaly_map, threshold=0.5, mask=anomaly_map > 0.5)).astype(int)
         edge = (outlined[:400] != plain[:400]).any(-1)
         assert edge[100, 350] and edge[150, 300] and not edge[150, 350] and not edge[50, 50]
