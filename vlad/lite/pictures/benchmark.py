@@ -134,9 +134,8 @@ from pictures of the same generator, so they show how vlad works, not how well.
 | `references/PRODUCT/` | four good pieces of the same product, for few-shot detection |
 
 ```
-vlad detect demos/examples                                                             # zero-shot, all eight
-vlad detect demos/examples/washer_scratch.png --references demos/examples/references/washer
-python -m vlad.lite.data examples demos/examples                                       # makes them again
+vlad detect demos/examples                           # zero-shot, all eight
+python -m vlad.lite.data examples demos/examples     # makes them again
 ```
 """
 
