@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub client
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before anything imports torch, as in vlad.cli
 
 import json
 import zlib

