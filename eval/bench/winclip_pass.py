@@ -3,17 +3,21 @@
     python eval/bench/winclip_pass.py [--model winclip|random|lite] [--device cpu] [--repeats 3]
 
 `random` is ViT-B-16-plus-240 with random weights: time and memory do not depend on the weights, detection does. Every setting runs in a
-process of its own (for its peak memory). Settings take turns, and ratios are of medians of one run.
+process of its own; the peak is that of the passes, without loading (Linux). Settings run one after the other, ratios are
+of medians of one run.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import re
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -31,7 +35,9 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
         import open_clip
 
         torch.manual_seed(0)
-        backbone = ClipBackbone(open_clip.create_model("ViT-B-16-plus-240"), name="random weights", device=device, dtype=dtype)
+        backbone = ClipBackbone(
+            open_clip.create_model("ViT-B-16-plus-240").to(getattr(torch, dtype)).eval(), name="random weights", device=device, dtype=dtype
+        )
     else:
         backbone = load_backbone(model, device=device, dtype=dtype)
     rng = np.random.default_rng(0)
@@ -46,12 +52,15 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
         synchronise()
         return time.perf_counter() - start
 
-    loaded = peak_memory(backbone.device.type)
+    gc.collect()
+    loaded = memory(backbone.device.type, "VmRSS")
+    forget_peak(backbone.device.type)
     backbone.encode_image(pixels[:1], scales=backbone.scales)
     whole, full = [], []
     for _ in range(repeats):
         whole.append(seconds(lambda: backbone.encode_image(pixels)))
         full.append(seconds(lambda: backbone.encode_image(pixels, scales=backbone.scales)))
+    peak = memory(backbone.device.type, "VmHWM")
     text = seconds(lambda: backbone.encode_text(sentences))
     return {
         "model": backbone.name,
@@ -59,19 +68,28 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
         "full": statistics.median(full) / batch,
         "text": text,
         "loaded": loaded,
-        "peak": peak_memory(backbone.device.type),
+        "peak": peak,
     }
 
 
-def peak_memory(device_type: str) -> float:
-    """Peak memory of this process so far in MiB, on the device if that is a GPU."""
+def memory(device_type: str, key: str) -> float:
+    """MiB held now (VmRSS) or at the most since `forget_peak` (VmHWM); on a GPU both are what torch allocated there."""
     if device_type == "cuda":
         import torch
 
-        return torch.cuda.max_memory_allocated() / 2**20
-    import resource
+        return (torch.cuda.memory_allocated() if key == "VmRSS" else torch.cuda.max_memory_allocated()) / 2**20
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(rf"{key}:\s+(\d+) kB", status)[1]) / 2**10  # type: ignore[index]
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+def forget_peak(device_type: str) -> None:
+    """From here on the peak is measured anew, so that loading the model does not hide it."""
+    if device_type == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def main() -> None:

@@ -217,7 +217,10 @@ def _create_model(name: str, shown: Path | str, **options: Any) -> Any:
 
 def _wrap(model: Any, tokenizer: Callable[..., Any], label: str, options: dict[str, Any]) -> Backbone:
     from vlad.backbones.clip import ClipBackbone
+    from vlad.backbones.device import resolve_device, resolve_dtype
 
+    device = resolve_device(options["device"])
+    model = model.to(device=device, dtype=resolve_dtype(options["dtype"], device)).eval()  # it is ours: no copy is needed
     return ClipBackbone(model, tokenizer, name=label, **options)
 
 
