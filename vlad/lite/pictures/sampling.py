@@ -99,7 +99,8 @@ def generate(
     if processes <= 1:
         yield from map(work, range(n))
         return
-    with multiprocessing.Pool(processes, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    # Spawned, not forked: a fork of a process in which torch or OpenCV has threads can wait for them for ever.
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         yield from pool.imap(work, range(n), chunksize=8)
 
 
