@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -25,26 +26,33 @@ class DetectorConfig:
     temperature: float | None = None  # softmax temperature of the text score; None takes the backbone's (0.07)
     threshold: float | None = None  # a picture above it is anomalous; None takes 0.5, where the anomalous text is as near as the normal
     mask_threshold: float | None = None  # a pixel above it belongs to the mask; None takes the picture's threshold
-    tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None looks at the picture as a whole
+    tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None or 0: as a whole
     tile_overlap: float = 0.25  # share of a tile's side that neighbours share at least
     max_pixels: int = MAX_PIXELS  # larger pictures are refused, from the header, before they are decoded
 
     def __post_init__(self) -> None:
+        if self.class_name is not None and not isinstance(self.class_name, str):
+            raise _problem("class_name", "None or a noun", self.class_name)
         if self.scales is not None:
-            object.__setattr__(self, "scales", tuple(sorted({*self.scales})))
-            _check(
-                all(isinstance(s, int) and s >= 1 for s in self.scales),
-                "scales",
-                "whole numbers >= 1 (window sides in patches)",
-                self.scales,
+            sides = self.scales if isinstance(self.scales, (tuple, list)) else (None,)
+            self._set(
+                "scales", tuple(sorted({_whole("scales", "whole numbers >= 1 (window sides in patches)", side, 1) for side in sides}))
             )
-        _check(self.temperature is None or self.temperature > 0, "temperature", "a number > 0", self.temperature)
+        if self.temperature is not None:
+            self._set("temperature", _number("temperature", "a finite number > 0", self.temperature, 1e-6, 1e6))
         for name in ("threshold", "mask_threshold"):
-            value = getattr(self, name)
-            _check(value is None or 0 <= value <= 1, name, "a number from 0 to 1", value)
-        _check(self.tile is None or self.tile >= 32, "tile", "None or at least 32 pixels", self.tile)
-        _check(0 <= self.tile_overlap <= 0.75, "tile_overlap", "a share from 0 to 0.75", self.tile_overlap)
-        _check(self.max_pixels >= 1, "max_pixels", "a whole number >= 1", self.max_pixels)
+            if getattr(self, name) is not None:
+                self._set(name, _number(name, "a number from 0 to 1", getattr(self, name), 0, 1))
+        if self.tile is not None:
+            tile = _whole("tile", "None, or at least 32 pixels", self.tile, 0)
+            if 0 < tile < 32:
+                raise _problem("tile", "None, or at least 32 pixels", self.tile)
+            self._set("tile", tile or None)
+        self._set("tile_overlap", _number("tile_overlap", "a share from 0 to 0.75", self.tile_overlap, 0, 0.75))
+        self._set("max_pixels", _whole("max_pixels", "a whole number >= 1", self.max_pixels, 1))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` gives an equal object back."""
@@ -64,15 +72,21 @@ class DetectorConfig:
             if key not in known:
                 hint = get_close_matches(key, known, n=1)
                 raise ConfigError(f"unknown setting {key!r}{f', did you mean {hint[0]!r}?' if hint else ''}; known are {', '.join(known)}")
-        values = dict(values)
-        try:
-            if values.get("scales") is not None:
-                values["scales"] = tuple(values["scales"])
-            return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"a setting has the wrong type: {error}") from error
+        return cls(**values)
 
 
-def _check(is_valid: bool, name: str, expected: str, value: object) -> None:
-    if not is_valid:
-        raise ConfigError(f"{name} must be {expected}, got {value!r}")
+def _number(name: str, expected: str, value: Any, least: float, most: float) -> float:
+    """A plain float (NumPy's numbers are none to JSON) within the range."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not least <= float(value) <= most:
+        raise _problem(name, expected, value)
+    return float(value)
+
+
+def _whole(name: str, expected: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < least:
+        raise _problem(name, expected, value)
+    return int(value)
+
+
+def _problem(name: str, expected: str, value: object) -> ConfigError:
+    return ConfigError(f"{name} must be {expected}, got {value!r}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from vlad.backbones.base import Backbone
 
 _TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
+_BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
 _TEXT_CACHE = 64  # text vectors of so many (prompt set, class name) pairs are kept; each is two vectors
-_T = TypeVar("_T")
 
 
 class AnomalyDetector:
@@ -49,6 +50,11 @@ class AnomalyDetector:
     """
 
     def __init__(self, backbone: Backbone, *, prompts: PromptEnsemble | str | Path = "winclip", **settings: Any) -> None:
+        if not hasattr(backbone, "encode_image") or not hasattr(backbone, "grid"):
+            raise ConfigError(
+                f"backbone must be a backbone, got {type(backbone).__name__}; AnomalyDetector.from_pretrained(NAME) makes one by name, "
+                "ClipBackbone(model, tokenizer) from an open_clip model"
+            )
         self.backbone = backbone
         self.prompts = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
         self.config = DetectorConfig.from_dict(settings)
@@ -92,6 +98,8 @@ class AnomalyDetector:
         from vlad.backbones import load_backbone
         from vlad.persistence import is_saved_detector
 
+        if not isinstance(name, (str, Path)) or not str(name).strip():
+            raise ConfigError(f"name must be the name or the folder of a model, got {name!r}")
         options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
         if is_saved_detector(name):
             if pretrained is not None:
@@ -105,7 +113,7 @@ class AnomalyDetector:
 
     def save(self, folder: str | Path) -> Path:
         """Write config.json and text_vectors.safetensors into `folder` (made if missing) and return it. The model's weights are not
-        copied: the folder names the model and holds the hash of its weights, which `load` checks."""
+        copied: the folder names the model and holds the hash of its weights, which `load` checks where the precision is the same."""
         from vlad.persistence import save_detector
 
         return save_detector(self, Path(folder))
@@ -195,42 +203,73 @@ class AnomalyDetector:
         Args:
             images: pictures, see `read_image`.
             class_name: noun for the prompts, e.g. "metal nut"; None takes the detector's, else "object".
-            batch_size: pictures (or tiles) that go through the model together.
+            batch_size: pictures (or tiles) that go through the model together; large pictures fill a batch sooner, at 50 megapixels.
             maps: False gives the image score alone, many times faster: no window is computed.
             threshold: overrides the detector's; `threshold_source` becomes "user".
             mask_threshold: overrides the detector's.
-            tile: overrides the detector's `tile`; the score of a tiled picture is the highest of its tiles and of the whole.
+            tile: overrides the detector's `tile`, 0 switches it off; a tiled picture's score is the highest of its tiles and of the whole.
             on_error: see `predict`.
         """
         overrides: dict[str, Any] = {"threshold": threshold, "mask_threshold": mask_threshold, "tile": tile}
-        config = replace(self.config, **{key: value for key, value in overrides.items() if value is not None})
+        given = {key: value for key, value in overrides.items() if value is not None}
+        config = DetectorConfig.from_dict(self.config.to_dict() | given)
         if not isinstance(batch_size, int) or batch_size < 1:
             raise ConfigError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+        if on_error not in ("raise", "return"):
+            raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        if _is_one_picture(images):
+            raise ConfigError("predict_iter takes many pictures, got one; put it into a list, or call predict")
+        if config.tile is not None and config.tile < self.backbone.preprocessing.size:
+            warnings.warn(
+                f"tiles of {config.tile} pixels are enlarged to the {self.backbone.preprocessing.size} of {self.backbone.name}, "
+                "which costs time and shows nothing more; use larger tiles",
+                UserWarning,
+                stacklevel=3,
+            )
         scales = self.scales if maps else ()
         noun = self.prompts.noun(class_name or self.config.class_name)
         vectors = self.text_vectors(class_name)
-        sources = iter(images)
-        while batch := list(islice(sources, batch_size)):
-            start = time.perf_counter()
-            pictures = [self._read(source, on_error) for source in batch]
-            readable = [picture for picture in pictures if isinstance(picture, np.ndarray)]
+        start = time.perf_counter()
+        for batch in self._batches(images, batch_size, on_error):
+            readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
             scored = iter(self._score_all(readable, vectors, scales, config, batch_size))
-            seconds = 0.0
-            for source, picture in zip(batch, pictures, strict=True):
+            seconds = (time.perf_counter() - start) / len(batch)
+            for source, picture in batch:
                 if isinstance(picture, ImageReadError):
                     yield picture
-                    continue
-                result = next(scored)
-                seconds = seconds or (time.perf_counter() - start) / len(batch)
-                yield self._prediction(source, picture, result, config, noun, seconds)
+                else:
+                    yield self._prediction(source, picture, next(scored), config, noun, seconds)
+            start = time.perf_counter()
+
+    def _batches(
+        self, images: Iterable[ImageSource], batch_size: int, on_error: str
+    ) -> Iterator[list[tuple[ImageSource, np.ndarray | ImageReadError]]]:
+        """Read pictures into batches, each picture (or why it could not be read) beside its source."""
+        batch: list[tuple[ImageSource, np.ndarray | ImageReadError]] = []
+        pixels = 0
+        for source in images:
+            picture = self._read(source, on_error)
+            batch.append((source, picture))
+            pixels += picture.size // 3 if isinstance(picture, np.ndarray) else 0
+            if len(batch) == batch_size or pixels >= _BATCH_PIXELS:
+                yield batch
+                batch, pixels = [], 0
+        if batch:
+            yield batch
 
     def _read(self, source: ImageSource, on_error: str) -> np.ndarray | ImageReadError:
         try:
-            return read_image(source, max_pixels=self.config.max_pixels)
+            picture = read_image(source, max_pixels=self.config.max_pixels)
         except ImageReadError as error:
             if on_error == "raise":
                 raise
             return error
+        if (picture[::16, ::16] == picture[0, 0]).all() and (picture == picture[0, 0]).all():
+            shown = source if isinstance(source, (str, Path)) else "a picture"
+            warnings.warn(
+                f"{shown}: every pixel has the same value, so there is nothing to see; check the camera", UserWarning, stacklevel=4
+            )
+        return picture
 
     def _prediction(
         self, source: ImageSource, picture: np.ndarray, scored: _Scored, config: DetectorConfig, noun: str, seconds: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +70,11 @@ def load_detector(
     **settings: Any,
 ) -> AnomalyDetector:
     """The detector that `save_detector` wrote into `folder`; see `AnomalyDetector.load`."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from vlad.backbones import load_backbone
+    from vlad.backbones.device import resolve_device
     from vlad.prompts import PromptEnsemble
 
     if not is_saved_detector(folder):
@@ -87,19 +90,25 @@ def load_detector(
         source, saved_dtype, fingerprint = model["source"], model["dtype"], model["fingerprint"]
     except (KeyError, TypeError) as error:
         raise ConfigError(f"{folder / _CONFIG} is incomplete: {error} is missing; save the detector again") from error
+    if not isinstance(saved_settings, dict) or not isinstance(source, (str, type(None))):
+        raise ConfigError(f"{folder / _CONFIG} is damaged: settings must be an object and source a text; save the detector again")
     if backbone is None:
         if source is None:
             raise ConfigError(f"{folder} was saved from a model object ({model['name']}); give the same one as load(folder, backbone=...)")
-        backbone = load_backbone(source, device=device, dtype=saved_dtype if dtype in (None, "auto") else dtype, cache_dir=cache_dir)
+        if dtype in (None, "auto"):  # float16 was for a GPU that is not here
+            dtype = "auto" if saved_dtype == "float16" and resolve_device(device).type == "cpu" else saved_dtype
+        backbone = load_backbone(source, device=device, dtype=dtype, cache_dir=cache_dir)
     is_same = backbone.fingerprint == fingerprint
-    if not is_same and str(backbone.dtype).removeprefix("torch.") == saved_dtype:
+    same_precision = str(backbone.dtype).removeprefix("torch.") == saved_dtype
+    if not is_same and (same_precision or backbone.name != model["name"]):
         raise ConfigError(
             f"{folder} was saved with other weights of {model['name']} than those of {backbone.name}; "
             "restore the weights, or save the detector again"
         )
     ensemble = PromptEnsemble.from_dict(saved_prompts) if prompts is None else prompts
     detector = cls(backbone, prompts=ensemble, **(saved_settings | settings))
-    if is_same:  # in another precision the text is embedded anew
-        for noun, vectors in load_file(folder / _TEXT, device=str(backbone.device)).items():
-            detector._text_cache[PromptEnsemble.from_dict(saved_prompts).fingerprint, noun] = vectors
+    if is_same:  # in another precision, or without the file, the text is embedded anew
+        with suppress(FileNotFoundError, SafetensorError):
+            for noun, vectors in load_file(folder / _TEXT, device=str(backbone.device)).items():
+                detector._text_cache[PromptEnsemble.from_dict(saved_prompts).fingerprint, noun] = vectors
     return detector

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
@@ -68,7 +69,8 @@ class Prediction:
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
-        """The connected parts of the mask, highest peak first; empty without a map."""
+        """The connected parts of the mask, highest peak first; empty without a map. A picture whose score is normal may have some: the
+        score looks at the whole, the mask at every place."""
         if self.anomaly_map is None or self.pred_mask is None:
             return ()
         return find_regions(self.anomaly_map, self.pred_mask)
@@ -113,10 +115,10 @@ class Prediction:
         return f"{'anomalous' if self.pred_label else 'normal'}: score {score}, threshold {threshold} ({self.threshold_source})"
 
     def overlay(self, *, max_side: int | None = 1600) -> Image:
-        """The picture with its heat map, the outline of the mask and a legend, on an absolute colour scale.
+        """The picture with its heat map and a legend, on an absolute colour scale; the mask is outlined unless the verdict is normal.
 
         Args:
-            max_side: longest side of the drawing in pixels; None keeps the picture's.
+            max_side: longest side of the picture in the drawing, in pixels; None keeps the picture's. The legend comes below it.
 
         Raises:
             VladError: there is no map.
@@ -130,7 +132,7 @@ class Prediction:
             self.image,
             self.anomaly_map,
             threshold=0.5 if self.mask_threshold is None else self.mask_threshold,
-            mask=self.pred_mask,
+            mask=None if self.pred_label is False else self.pred_mask,
             headline=self.verdict,
             is_anomalous=self.pred_label,
             footer=f"{self.class_name} · {self.model}",
@@ -152,16 +154,20 @@ class Prediction:
         stem = stem or (Path(self.image_path).stem if self.image_path else "picture")
         base = Path(folder) / stem
         base.parent.mkdir(parents=True, exist_ok=True)
-        written = {"json": base.with_name(f"{base.name}.json")}
-        written["json"].write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        written = {}
         if self.anomaly_map is not None:
-            written |= {kind: base.with_name(f"{base.name}_{kind}.{suffix}") for kind, suffix in _ARRAY_FILES.items()}
+            written = {kind: base.with_name(f"{base.name}_{kind}.{suffix}") for kind, suffix in _ARRAY_FILES.items()}
             self.overlay().save(written["overlay"])
-            Image.fromarray(self.anomaly_map).save(written["map"], compression="tiff_adobe_deflate")
+            tiff = io.BytesIO()  # given a file, libtiff wants its name in UTF-8, which not every name is
+            Image.fromarray(self.anomaly_map).save(tiff, format="TIFF", compression="tiff_adobe_deflate")
+            written["map"].write_bytes(tiff.getvalue())
             if self.pred_mask is None:
                 del written["mask"]
             else:
                 Image.fromarray(self.pred_mask.astype(np.uint8) * 255).save(written["mask"])
+        written["json"] = base.with_name(f"{base.name}.json")  # last: where it is, the others are
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        written["json"].write_text(text, encoding="utf-8", errors="surrogateescape")
         return written
 
 

@@ -52,18 +52,20 @@ def draw_overlay(
         headline: the verdict, first line of the legend.
         is_anomalous: colours the headline red or green; None leaves it black.
         footer: second line of the legend, e.g. the model that made the map.
-        max_side: the longest side of the drawing in pixels; larger pictures are reduced. None keeps them.
+        max_side: longest side of the picture in the drawing, in pixels; larger pictures are reduced. None keeps them.
 
     Raises:
-        ValueError: map or mask have another size than the picture.
+        ValueError: map or mask have another size than the picture, or max_side is below 64.
     """
+    if max_side is not None and max_side < 64:
+        raise ValueError(f"max_side must be None or at least 64 pixels, got {max_side}")
     for name, array in (("anomaly_map", anomaly_map), ("mask", mask)):
         if array is not None and array.shape != image.shape[:2]:
             raise ValueError(f"{name} must have the picture's size {image.shape[:2]}, got {array.shape}")
     height, width = image.shape[:2]
     scale = min(1.0, max_side / max(height, width)) if max_side else 1.0
-    if max(height, width) * scale < 320:  # a thumbnail has no room for contours
-        scale = 320 / max(height, width)
+    if max(height, width) < (least := min(320, max_side or 320)):  # a thumbnail has no room for contours
+        scale = least / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     if size != (width, height):
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -93,7 +95,7 @@ def _draw_contours(canvas: np.ndarray, mask: np.ndarray, size: tuple[int, int]) 
 
 def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anomalous: bool | None, footer: str) -> Image.Image:
     """The picture above a strip with the verdict on the left and the colour scale on the right (below each other where it is narrow)."""
-    width = picture.width
+    width = max(picture.width, 240)  # the legend of a narrow picture is wider than the picture
     unit = max(11, min(22, width // 36))
     font, small = _font(round(unit * 1.2)), _font(round(unit * 0.9))
     bar_width, pad = min(width - 2 * unit, 14 * unit), unit
@@ -115,7 +117,7 @@ def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anoma
     x = left + threshold * (bar_width - 1)
     draw.line((x, top - 0.2 * unit, x, top + unit), _PAPER, max(1, unit // 8))
     whole = Image.new("RGB", (width, picture.height + strip.height), _PAPER)
-    whole.paste(picture, (0, 0))
+    whole.paste(picture, ((width - picture.width) // 2, 0))
     whole.paste(strip, (0, picture.height))
     return whole
 

@@ -6,6 +6,8 @@ import contextlib
 import csv
 import io
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -131,7 +133,7 @@ class TestDetect:
         out = tmp_path / "out"
         run = vlad("detect", bad, pictures / "good", tmp_path / "missing.png", "--no-maps", "--out", out, *options)
         assert run.returncode == 3
-        assert "bad.png" in run.stderr and "missing.png" in run.stderr and "2 could not be read" in run.stderr
+        assert "bad.png" in run.stderr and "missing.png" in run.stderr and "2 failed" in run.stderr
         rows = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
         assert [bool(row["pred_score"]) for row in rows] == [False, False, True]
         assert "bad.png" in rows[1]["error"] and "missing.png" in rows[0]["error"] and rows[0]["image_path"].endswith("missing.png")
@@ -150,10 +152,59 @@ class TestDetect:
         rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8")))
         assert run.returncode == 3 and "0.png" in rows[0]["error"] and rows[1]["pred_score"]
 
-    def test_a_folder_that_cannot_be_written(self, options, pictures, tmp_path):
+    def test_results_do_not_go_into_a_file(self, options, pictures, tmp_path):
         (tmp_path / "file").write_text("")
         run = vlad("detect", pictures, "--out", tmp_path / "file", *options)
-        assert run.returncode == 2 and str(tmp_path / "file") in run.stderr
+        assert run.returncode == 2 and "--out must be a folder" in run.stderr
+
+    def test_inputs_are_never_overwritten(self, options, golden, tmp_path):
+        for name, picture in zip(("000.png", "000_mask.png"), golden.pictures(), strict=False):
+            Image.fromarray(picture).save(tmp_path / name)
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        run = vlad("detect", tmp_path, "--out", tmp_path, *options)
+        assert run.returncode == 2 and "choose a folder that holds none of the pictures" in run.stderr
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_a_picture_given_twice_is_scored_once(self, options, pictures, monkeypatch):
+        monkeypatch.chdir(pictures)
+        run = vlad("detect", "good/000.png", pictures / "good" / "000.png", "good", "--no-maps", "--format", "json", *options)
+        assert [row["image_path"] for row in json.loads(run.stdout)] == ["good/000.png"]
+
+    def test_one_picture_does_not_end_the_run_for_the_others(self, options, golden, tmp_path):
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        awkward = ["a" * 245 + ".png", "two\nlines.png", "b.png"]
+        if sys.platform == "linux":
+            awkward.append(os.fsdecode(b"caf\xe9.png"))
+        for name in awkward:
+            Image.fromarray(golden.pictures()[0]).save(folder / name)
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (2000, 16, 3), dtype=np.uint8)).save(folder / "tall.png")
+        run = vlad("detect", folder, "--out", tmp_path / "out", *options)
+        rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8", errors="surrogateescape", newline="")))
+        assert run.returncode == 3 and "1 failed" in run.stderr and len(rows) == len(awkward) + 1
+        assert [bool(row["error"]) for row in sorted(rows, key=lambda row: row["image_path"])] == [True, *[False] * len(awkward)]
+        assert {Path(row["image_path"]).name for row in rows} == {*awkward, "tall.png"}
+        assert (tmp_path / "out" / "tall_overlay.png").exists() and "two\\nlines.png" in run.stdout
+
+    def test_a_crash_is_no_found_anomaly(self, options, pictures, monkeypatch):
+        monkeypatch.setattr("vlad.detector.AnomalyDetector.predict_iter", lambda *_, **__: 1 / 0)
+        run = vlad("detect", pictures, "--fail-on-anomaly", *options)
+        assert run.returncode == 70 and "ZeroDivisionError" in run.stderr
+
+    @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+    def test_a_reader_that_leaves(self, options, pictures):
+        command = shlex.join([*VLAD, "detect", str(pictures), "--format", "csv", *options]) + " | true; exit ${PIPESTATUS[0]}"
+        run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+        assert run.returncode == 141 and "Traceback" not in run.stderr
+
+    def test_regions_that_were_not_computed_are_not_none(self, options, pictures):
+        run = vlad("detect", pictures, "--no-maps", "--format", "csv", *options)
+        assert {row["n_regions"] for row in csv.DictReader(io.StringIO(run.stdout))} == {""}
+
+    def test_the_fallback_to_lite_is_told_even_to_the_quiet(self, pictures, tmp_path, monkeypatch):
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+        run = vlad("detect", pictures, "-q", "--no-maps")
+        assert run.returncode == 0 and "note: model 'auto' falls back to the small embedded model 'lite'" in run.stderr
 
     def test_nothing_readable(self, tmp_path):
         run = vlad("detect", tmp_path / "nothing.png")
@@ -176,7 +227,8 @@ class TestDetect:
         run = vlad("detect", pictures, *arguments)
         assert run.returncode == 2 and message in run.stderr and "Traceback" not in run.stderr
 
-    def test_an_interrupted_run_keeps_what_it_did(self, options, golden, tmp_path):
+    @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
+    def test_an_interrupted_run_keeps_what_it_did(self, options, golden, tmp_path, sign):
         folder = tmp_path / "many"
         folder.mkdir()
         for number in range(400):
@@ -188,7 +240,7 @@ class TestDetect:
         table, deadline = out / "results.csv", time.monotonic() + 120
         while not (table.exists() and len(table.read_text().splitlines()) > 3) and time.monotonic() < deadline:
             time.sleep(0.05)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(sign)
         _, stderr = run.communicate(timeout=60)
         rows = list(csv.DictReader(table.open(encoding="utf-8")))
         assert run.returncode == 130 and "interrupted" in stderr and "Traceback" not in stderr
@@ -203,9 +255,11 @@ class TestOutputNames:
         [
             (["a/1.png", "b/1.png"], ["a/1", "b/1"]),
             (["a/1.png", "a/1.jpg", "a/2.png"], ["1.png", "1.jpg", "2"]),
-            (["a/1.png", "a/1.PNG"], ["1.png", "1.PNG"]),
+            (["a/1.png", "a/1.PNG"], ["1.png", "1.PNG~2"]),
             (["x/a/1.png", "x/a/../b/1.png"], ["a/1", "b/1"]),
             (["a/1.png", "a/../../outside/1.png"], None),
+            (["a.png", "a.jpg", "a.png.bmp"], ["a.png~2", "a.jpg", "a.png"]),
+            (["a.png.bmp", "a.png", "a.jpg"], ["a.png", "a.png~2", "a.jpg"]),
         ],
     )
     def test_never_collide_and_never_leave_the_folder(self, paths, stems):

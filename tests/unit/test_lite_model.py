@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -284,3 +285,11 @@ class TestTraining:
         assert (tmp_path / "features.npy").stat().st_mtime_ns == stamp
         with pytest.raises(ConfigError, match="choose another folder"):
             make_pictures(tmp_path, count=3, seed=2, processes=1)
+
+
+def test_words_it_does_not_know_are_named(backbone: LiteBackbone) -> None:
+    with pytest.warns(UserWarning, match="does not know 'blorptation', 'delamination'"):
+        backbone.encode_text(["a photo of a washer with delamination.", "a photo of a blorptation"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backbone.encode_text(["a photo of a damaged washer with a scratch."])

@@ -76,6 +76,7 @@ def test_made_from_an_object(detector, backbone, tmp_path, golden):
         ({"format": "something"}, "holds no detector"),
         ({"model": {}}, "incomplete: 'source' is missing"),
         ({"settings": {"tilt": 5}}, "unknown setting 'tilt'"),
+        ({"settings": None}, "damaged"),
     ],
 )
 def test_what_does_not_match_is_refused(saved, change, message):
@@ -100,3 +101,25 @@ def test_no_folder(tmp_path):
 def test_a_saved_detector_names_its_own_model(saved):
     with pytest.raises(ConfigError, match="leave pretrained out"):
         AnomalyDetector.from_pretrained(saved[1], pretrained="openai")
+
+
+@pytest.mark.parametrize("damage", ["missing", "corrupt"])
+def test_text_vectors_can_be_made_again(saved, golden, damage):
+    detector, folder = saved
+    file = folder / "text_vectors.safetensors"
+    file.unlink() if damage == "missing" else file.write_bytes(b"nonsense")
+    assert AnomalyDetector.load(folder).predict(golden.pictures()[0]).pred_score == detector.predict(golden.pictures()[0]).pred_score
+
+
+def test_another_model_in_another_precision_is_refused(detector, tiny_clip, tmp_path):
+    folder = detector.save(tmp_path / "object")
+    with pytest.raises(ConfigError, match="saved with other weights"):
+        AnomalyDetector.load(folder, backbone=ClipBackbone(tiny_clip, name="another", device="cpu", dtype="bfloat16"))
+
+
+def test_float16_of_a_gpu_loads_on_a_cpu(saved):
+    config = saved[1] / "config.json"
+    values = json.loads(config.read_text())
+    values["model"]["dtype"] = "float16"
+    config.write_text(json.dumps(values))
+    assert AnomalyDetector.load(saved[1], device="cpu").config.threshold == 0.4

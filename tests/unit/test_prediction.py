@@ -149,6 +149,27 @@ class TestOverlay:
         drawn = np.asarray(draw_overlay(picture, anomaly_map, threshold=0.5, mask=anomaly_map > 0.5, max_side=1000))
         assert drawn.shape[1] == 1000 and (drawn[740:760, 490:510] != 90).any()
 
+    def test_outlines_mark_what_was_called_anomalous(self, picture, spot):
+        """A score below the threshold is a verdict on the whole; outlines beneath it would say the opposite."""
+
+        def has_outline(result: Prediction) -> bool:
+            return bool((np.asarray(result.overlay()) == (64, 240, 255)).all(-1).any())
+
+        assert has_outline(make(picture, spot)) and has_outline(make(picture, spot, threshold=None))
+        normal = make(picture, spot, pred_score=0.3)
+        assert not has_outline(normal) and len(normal.regions) == 1
+
+    @pytest.mark.parametrize("shape", [(3000, 16), (16, 3000), (16, 16)], ids=str)
+    def test_any_shape(self, shape):
+        drawn = make(np.zeros((*shape, 3), np.uint8), np.ones(shape, np.float32)).overlay()
+        assert drawn.width >= 240 and max(shape) <= 3000
+
+    def test_max_side(self):
+        picture = np.zeros((400, 800, 3), np.uint8)
+        assert draw_overlay(picture, np.zeros((400, 800), np.float32), threshold=0.5, max_side=300).width == 300
+        with pytest.raises(ValueError, match="max_side must be None or at least 64"):
+            draw_overlay(picture, np.zeros((400, 800), np.float32), threshold=0.5, max_side=10)
+
     def test_legend_is_below_and_fits(self, picture, spot):
         drawn = make(picture, spot, class_name="a very long class name " * 10, model="Модель é").overlay()
         assert drawn.width == 320 and 213 < drawn.height < 400
@@ -230,6 +251,29 @@ class TestPredict:
     def test_batch_size(self, detector, golden, batch_size):
         with pytest.raises(VladError, match="batch_size"):
             detector.predict(golden.pictures(), batch_size=batch_size)
+
+    def test_large_pictures_fill_a_batch_sooner(self, detector, golden, monkeypatch):
+        monkeypatch.setattr("vlad.detector._BATCH_PIXELS", 2 * 96 * 96)
+        sizes = []
+        original = type(detector)._score_all
+        monkeypatch.setattr(
+            type(detector), "_score_all", lambda self, pictures, *rest: sizes.append(len(pictures)) or original(self, pictures, *rest)
+        )
+        results = detector.predict([*golden.pictures(), *golden.pictures("reference")], batch_size=4)
+        assert sizes == [2, 2, 1] and len(results) == 5
+
+    def test_a_picture_of_one_value_is_no_quiet_pass(self, detector):
+        with pytest.warns(UserWarning, match="every pixel has the same value"):
+            detector.predict(np.full((96, 96, 3), 17, np.uint8))
+
+    @pytest.mark.parametrize("options", [{"on_error": "ignore"}, {"threshold": "0.5"}, {"tile": "64"}, {"mask_threshold": 2}], ids=str)
+    def test_options_out_of_range(self, detector, golden, options):
+        with pytest.raises(VladError, match=next(iter(options))):
+            detector.predict(golden.pictures(), **options)
+
+    def test_predict_iter_takes_many(self, detector):
+        with pytest.raises(VladError, match="put it into a list"):
+            next(detector.predict_iter("part.png"))
 
     def test_scales_of_none_at_all(self, backbone, prompts, golden):
         result = AnomalyDetector(backbone, prompts=prompts, scales=()).predict(golden.pictures()[0])

@@ -138,6 +138,18 @@ class TestFolder:
         with pytest.raises(BackboneError, match="could not be loaded"):
             load_backbone(str(tiny_folder), **EMPTY)
 
+    def test_hub_repository_without_its_tokenizer(self, siglip_folder, tmp_path):
+        """Only the weights were fetched by hand: the tokenizer is asked for, not silently left out."""
+        folder = snapshot(tmp_path / "cache", "someone/siglip")
+        for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+            (folder / name).symlink_to(siglip_folder / name)
+        with pytest.raises(WeightsNotFoundError, match=r"hf download someone/siglip\n"):
+            load_backbone("someone/siglip", cache_dir=tmp_path / "cache")
+        for file in siglip_folder.iterdir():
+            if not (folder / file.name).exists():
+                (folder / file.name).symlink_to(file)
+        assert load_backbone("someone/siglip", cache_dir=tmp_path / "cache", **EMPTY).name == "someone/siglip"
+
     def test_no_weights(self, tiny_folder):
         (tiny_folder / "open_clip_model.safetensors").unlink()
         with pytest.raises(WeightsNotFoundError, match=r"holds no weights; put open_clip_model\.safetensors"):
@@ -198,6 +210,11 @@ class TestNames:
             ("ViT-B-32:openay", BackboneError, "no weights named 'openay'"),
             ("ViT-B-32:/nowhere/file.pt", WeightsNotFoundError, "/nowhere/file.pt for ViT-B-32 does not exist"),
             ("models/nut", WeightsNotFoundError, "there is no folder models/nut here"),
+            ("hf-hub:a/b/c", BackboneError, "no hub repository"),
+            ("RN50:openai", BackboneError, "RN50 .a ResNet. is no plain ViT"),
+            ("EVA02-B-16:merged2b_s8b_b131k", BackboneError, "eva02_base_patch16_clip_224. is no plain ViT"),
+            ("convnext_base:laion400m_s13b_b51k", BackboneError, "is no plain ViT"),
+            ("WinCLIP", WeightsNotFoundError, "the weights of 'winclip'"),
         ],
     )
     def test_unknown(self, name, error, message, tmp_path):

@@ -26,7 +26,7 @@ class ClipBackbone:
 
     Args:
         model: any open_clip model whose image tower is a ViT. It is left as it is: where device, precision or mode differ from what
-            is asked for, a copy is used.
+            is asked for, a copy is used; where they agree, the object itself, so do not train it afterwards.
         tokenizer: sentences to token ids (T, L); None takes CLIP's own.
         name: what results call the model; by default its class with the remark that its weights are unknown.
         source: what `load_backbone` takes to load the same model again, None for a model of your own.
@@ -57,7 +57,7 @@ class ClipBackbone:
         visual = getattr(model, "visual", None)
         if visual is None or not hasattr(model, "encode_text"):
             raise BackboneError(f"expected an open_clip model with `visual` and `encode_text`, got {type(model).__name__}")
-        if chunk is not None and chunk < 1:
+        if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
             raise ConfigError(f"chunk must be at least 1, got {chunk}")
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)

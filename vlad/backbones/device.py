@@ -17,15 +17,14 @@ _DTYPES = {
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """`auto` is cuda, else mps, else cpu.
+    """`auto` is cuda, else mps, else cpu; a GPU comes with its index, as tensors name it.
 
     Raises:
         ConfigError: the device is unknown, or not present on this machine.
     """
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        has_mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
@@ -36,6 +35,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         )
     if resolved.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("device 'mps' was asked for, but this machine has none; use device='auto' or 'cpu'")
+    if resolved.type != "cpu" and ":" not in str(resolved):  # tensors say cuda:0, and "cuda" is not equal to that
+        return torch.device(resolved.type, torch.cuda.current_device() if resolved.type == "cuda" else 0)
     return resolved
 
 

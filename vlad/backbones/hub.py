@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlad.errors import WeightsNotFoundError
+from vlad.errors import BackboneError, WeightsNotFoundError
 
 CONNECT_SECONDS = 2.0  # the hub client's own retries take forty
 
@@ -26,11 +26,19 @@ def cache_folder(cache_dir: str | Path | None = None) -> Path:
 
 
 def cached_file(repo: str, names: Sequence[str], cache_dir: str | Path | None = None) -> Path | None:
-    """The first of `names` that the cache holds for `repo`, or None. Never touches the network."""
+    """The first of `names` that the cache holds for `repo`, or None. Never touches the network.
+
+    Raises:
+        BackboneError: `repo` cannot be the name of a repository.
+    """
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     for name in names:
-        path = try_to_load_from_cache(repo, name, cache_dir=cache_folder(cache_dir))
+        try:
+            path = try_to_load_from_cache(repo, name, cache_dir=cache_folder(cache_dir))
+        except HFValidationError as error:
+            raise BackboneError(f"{repo!r} is no hub repository ({error}); expected ORG/REPO") from error
         if isinstance(path, str):
             return Path(path)
     return None
@@ -59,8 +67,9 @@ def why_unreachable() -> str | None:
     return answer[0] if answer else f"{constants.ENDPOINT} did not answer within {CONNECT_SECONDS:.0f} s"
 
 
-def fetch_file(repo: str, names: Sequence[str], *, what: str, cache_dir: str | Path | None = None) -> Path:
-    """The first of `names` that the cache or the hub holds for `repo`; a download shows its progress.
+def fetch_file(repo: str, names: Sequence[str], *, what: str, cache_dir: str | Path | None = None, whole: bool = False) -> Path:
+    """The first of `names` that the cache or the hub holds for `repo`; a download shows its progress. With `whole` the advice is to
+    fetch the whole repository, because its weights are not all that is needed.
 
     Raises:
         WeightsNotFoundError: neither has it, or the hub cannot be reached; the message gives the command that fetches it.
@@ -82,7 +91,7 @@ def fetch_file(repo: str, names: Sequence[str], *, what: str, cache_dir: str | P
                 break
     raise WeightsNotFoundError(
         f"the weights of {what} are not in the cache folder {cache_folder(cache_dir)}, and {reason}.\n"
-        f"Fetch them where the hub can be reached:\n    hf download {repo} {names[0]}\n"
+        f"Fetch them where the hub can be reached:\n    hf download {repo}{'' if whole else f' {names[0]}'}\n"
         "and copy that cache folder here (or set HF_HUB_CACHE to it), or give a file: "
         "AnomalyDetector.from_pretrained('ARCHITECTURE', pretrained='FILE'), on the command line --model ARCHITECTURE:FILE."
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +18,8 @@ from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
 
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 CONFIG_FILE = "open_clip_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt")
+TOKENIZER_EXTRAS = ("tokenizer_config.json", "special_tokens_map.json")
 _CHECKPOINT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 
 
@@ -60,6 +63,8 @@ def load_backbone(
         WeightsNotFoundError: the weights are not at hand and cannot be fetched.
     """
     options: dict[str, Any] = {"device": device, "dtype": dtype}
+    if name.lower() in {"auto", *PRESETS}:
+        name = name.lower()
     if name == "auto":
         if pretrained is not None:
             raise ConfigError("pretrained belongs to an architecture, got it together with model 'auto'; name the architecture")
@@ -114,6 +119,7 @@ def _load_named(architecture: str, tag_or_file: str, cache_dir: str | Path | Non
             f"model {architecture!r} is no preset ({', '.join(['auto', *PRESETS])}), no open_clip architecture, no hub id ORG/REPO and no "
             f"folder; {maybe}`vlad doctor` lists the presets"
         )
+    _refuse_without_windows(architecture)
     path = Path(tag_or_file).expanduser()
     if path.suffix in _CHECKPOINT_SUFFIXES:
         if not path.is_file():
@@ -165,17 +171,17 @@ def _load_hub_repo(
     repo: str, cache_dir: str | Path | None, options: dict[str, Any], label: str | None, *, is_certain: bool = True
 ) -> Backbone:
     """A hub repository in open_clip's layout; everything beside the weights (configuration, tokenizer) is small and comes along."""
-    from vlad.backbones.hub import cache_folder, cached_file, fetch_file
+    from vlad.backbones.hub import cached_file, fetch_file
 
     doubt = "" if is_certain else f" (there is no folder {repo} here)"
     what = f"{f'{label!r}: ' if label else ''}hub repository {repo}{doubt}"
-    was_cached = cached_file(repo, WEIGHT_FILES, cache_dir) is not None
-    config = fetch_file(repo, (CONFIG_FILE,), what=what, cache_dir=cache_dir)
-    fetch_file(repo, WEIGHT_FILES, what=what, cache_dir=cache_dir)
-    if not was_cached:
-        from huggingface_hub import snapshot_download
-
-        snapshot_download(repo, allow_patterns=["*.json", "*.txt", "*.model"], cache_dir=cache_folder(cache_dir))
+    config = fetch_file(repo, (CONFIG_FILE,), what=what, cache_dir=cache_dir, whole=True)
+    if "hf_tokenizer_name" in config.read_text(encoding="utf-8") and cached_file(repo, TOKENIZER_FILES, cache_dir) is None:
+        fetch_file(repo, TOKENIZER_FILES, what=what, cache_dir=cache_dir, whole=True)
+        for name in TOKENIZER_EXTRAS:
+            with suppress(WeightsNotFoundError):  # not every tokenizer has each of them
+                fetch_file(repo, (name,), what=what, cache_dir=cache_dir)
+    fetch_file(repo, WEIGHT_FILES, what=what, cache_dir=cache_dir, whole=True)
     return _load_folder(config.parent, repo, options | {"source": label or f"hf-hub:{repo}"}, label or repo)
 
 
@@ -228,6 +234,24 @@ def _needs_own_tokenizer(architecture: str) -> bool:
     import open_clip
 
     return bool((open_clip.get_model_config(architecture) or {}).get("text_cfg", {}).get("hf_tokenizer_name"))
+
+
+def _refuse_without_windows(architecture: str) -> None:
+    """Say so before hundreds of megabytes are fetched; `build_tower` looks again at the model itself.
+
+    Raises:
+        BackboneError: the image tower is a convolutional network, or a timm model other than a ViT.
+    """
+    import open_clip
+
+    vision = open_clip.get_model_config(architecture)["vision_cfg"]
+    timm_name = vision.get("timm_model_name", "vit_")
+    if isinstance(vision.get("layers"), list) or not timm_name.startswith(("vit_", "test_vit")):
+        tower = timm_name if "timm_model_name" in vision else "a ResNet"
+        raise BackboneError(
+            f"the image tower of {architecture} ({tower}) is no plain ViT over patch tokens, so windows cannot be cut out of it; "
+            "use a ViT model, e.g. 'ViT-B-16-plus-240' or 'ViT-B-16-SigLIP'"
+        )
 
 
 def _is_hub_id(name: str) -> bool:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
+import traceback
+import warnings
 from typing import Annotated
 
 import typer
@@ -12,7 +16,7 @@ from vlad import __version__
 from vlad.cli import detect, doctor, prompts
 from vlad.errors import VladError
 
-USAGE_ERROR = 2
+USAGE_ERROR, CRASH = 2, 70
 
 # Read by OpenMP when torch is loaded. Threads that wait by spinning take the cores from whoever they wait for: beside another torch
 # program a picture took `lite` 2.3 s instead of 0.07 s; alone it makes no difference (eval/bench/busy.py). A value of yours is kept.
@@ -44,9 +48,29 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; errors that vlad raises on purpose, and files that cannot be written, become one line and exit code 2."""
+    """Run the command line. Errors that vlad raises on purpose, and files that cannot be written, become one line and exit code 2; a
+    crash shows its traceback and exits with 70, never with the 1 of a found anomaly."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names need not be valid UTF-8
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_note
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C: what was done is complete
     try:
         app()
     except (VladError, OSError) as error:
         print(f"vlad: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
+    except Exception:
+        traceback.print_exc()
+        print("vlad: this is a bug; please report it with the lines above", file=sys.stderr)
+        sys.exit(CRASH)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show_note(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None
+) -> None:
+    """vlad's warnings as notes without a place in the code; those of libraries are no business of a user of the command."""
+    if issubclass(category, UserWarning):
+        print(f"note: {message}", file=sys.stderr)

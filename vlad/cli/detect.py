@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vlad.errors import ImageReadError
+from vlad.errors import ConfigError, ImageReadError
 
 if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
     from vlad.detector import AnomalyDetector
 
-ANOMALY_FOUND, INPUT_UNREADABLE, INTERRUPTED = 1, 3, 130
+ANOMALY_FOUND, INPUT_UNREADABLE, INTERRUPTED, PIPE_CLOSED = 1, 3, 130, 141
 
 
 class OutputFormat(StrEnum):
@@ -38,7 +41,10 @@ def detect(
         float | None, typer.Option(min=0, max=1, help="A score above it is anomalous.  [default: 0.5, the text's]", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for results.csv, results.jsonl and each picture's overlay, mask and raw map.")
+        Path | None,
+        typer.Option(
+            help="Folder for results.csv, results.jsonl, and overlay, mask and raw map of each picture; replaces older tables there."
+        ),
     ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to print.")] = OutputFormat.table,
     tile: Annotated[
@@ -53,7 +59,9 @@ def detect(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse larger pictures.  [default: 100,000,000]", show_default=False)
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no notes on stderr.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress bar and no summary; notes and errors still go to stderr.")
+    ] = False,
 ) -> None:
     """Is something wrong with these pictures, and where?
 
@@ -67,37 +75,44 @@ def detect(
     vlad detect part.png --model winclip --fail-on-anomaly
 
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
-    processed, and the report names the file). Found anomalies go before unreadable inputs.
+    processed, and the report names the file); 70 a bug; 130 interrupted. Found anomalies go before unreadable inputs.
     """
     from vlad.images import find_images
 
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     unreadable: dict[str, ImageReadError] = {}
     for item in images:
         try:
-            found |= dict.fromkeys(find_images([item], recursive=recursive))
+            for path in find_images([item], recursive=recursive):
+                found.setdefault(path.parent.resolve() / path.name, path)
         except ImageReadError as error:
             unreadable[item] = error
     if not found:
         for problem in unreadable.values():
             typer.echo(f"vlad: {problem}", err=True)
         raise typer.Exit(INPUT_UNREADABLE)
+    if out is not None:
+        _check_out(out, found)
 
     from vlad.cli.results import ResultWriter
 
-    paths, interrupted = list(found), False
+    paths, interrupted = list(found.values()), False
     given = {"class_name": class_name, "threshold": threshold, "tile": tile, "max_pixels": max_pixels}
     settings = {key: value for key, value in given.items() if value is not None}
     detector = _load(model, prompts, device, dtype, settings, quiet)
-    with ResultWriter(paths, out, output_format.value, model=detector.backbone.name, quiet=quiet) as writer:
-        for item, problem in unreadable.items():
-            writer.add_error(item, problem)
-        try:
+    writer = ResultWriter(paths, out, output_format.value, model=detector.backbone.name, quiet=quiet)
+    try:
+        with writer:
+            for item, problem in unreadable.items():
+                writer.add_error(item, problem)
             results = detector.predict_iter(paths, batch_size=batch_size, maps=maps, on_error="return")
             for path, result in zip(paths, results, strict=True):
                 writer.add(path, result)
-        except KeyboardInterrupt:
-            interrupted = True
+    except KeyboardInterrupt:
+        interrupted = True
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(PIPE_CLOSED) from None
     if interrupted:
         typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -108,18 +123,20 @@ def detect(
         raise typer.Exit(INPUT_UNREADABLE)
 
 
-def _load(model: str, prompts: str | None, device: str, dtype: str, settings: dict[str, Any], quiet: bool) -> AnomalyDetector:
-    """The detector; a warning of model `auto` becomes a note on stderr."""
-    import warnings
+def _check_out(out: Path, found: Iterable[Path]) -> None:
+    """Refuse a result folder that holds pictures of this run: results would overwrite them, or be taken for pictures."""
+    folder = out.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
+    inside = next((path for path in found if folder in path.parents), None)
+    if inside is not None:
+        raise ConfigError(f"--out {out} holds {inside}, which is to be inspected; choose a folder that holds none of the pictures")
 
+
+def _load(model: str, prompts: str | None, device: str, dtype: str, settings: dict[str, Any], quiet: bool) -> AnomalyDetector:
     from vlad.detector import AnomalyDetector
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        detector = AnomalyDetector.from_pretrained(model, device=device, dtype=dtype, prompts=prompts, **settings)
-    for warning in caught:
-        if issubclass(warning.category, UserWarning) and not quiet:
-            typer.echo(f"note: {warning.message}", err=True)
+    detector = AnomalyDetector.from_pretrained(model, device=device, dtype=dtype, prompts=prompts, **settings)
     if not quiet:
         backbone = detector.backbone
         typer.echo(f"model: {backbone.name}, on {backbone.device} in {str(backbone.dtype).removeprefix('torch.')}", err=True)

@@ -18,7 +18,9 @@ def doctor() -> None:
 
     from vlad import __version__
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160
     console.print(f"vlad {__version__}, Python {platform.python_version()}, {platform.platform()}")
     packages = ("torch", "open_clip_torch", "timm", "numpy", "pillow", "huggingface_hub", "transformers", "accelerate", "gradio")
     for package in packages:

@@ -32,7 +32,10 @@ def list_prompts() -> None:
     table.add_column("source")
     for info in available_prompts():
         table.add_row(info.name, info.description, str(info.n_normal), str(info.n_anomalous), info.source)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
 
 
 @app.command("show")

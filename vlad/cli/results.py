@@ -50,8 +50,10 @@ class ResultWriter:
         self._jsonl: IO[str] | None = None
         if self._out is not None:
             self._out.mkdir(parents=True, exist_ok=True)
-            self._add_csv(self._stack.enter_context((self._out / "results.csv").open("w", newline="", encoding="utf-8")))
-            self._jsonl = self._stack.enter_context((self._out / "results.jsonl").open("w", encoding="utf-8"))
+            self._add_csv(
+                self._stack.enter_context((self._out / "results.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape"))
+            )
+            self._jsonl = self._stack.enter_context((self._out / "results.jsonl").open("w", encoding="utf-8", errors="surrogateescape"))
         if self._format == "csv":
             self._add_csv(sys.stdout)
         elif self._format == "json":
@@ -81,10 +83,7 @@ class ResultWriter:
         if isinstance(result, ImageReadError):
             self.add_error(str(path), result)
         else:
-            try:
-                self._add_prediction(path, result)
-            except ImageReadError as error:  # the overlay reads the picture again, and it may have gone by now
-                self.add_error(str(path), error)
+            self._add_prediction(path, result)
         self._progress.update()
 
     def add_error(self, image_path: str, error: ImageReadError) -> None:
@@ -95,12 +94,17 @@ class ResultWriter:
 
     def _add_prediction(self, path: Path, result: Prediction) -> None:
         if self._out is not None:
-            result.save(self._out, stem=self._stems[path])
+            try:
+                result.save(self._out, stem=self._stems[path])
+            except (OSError, ValueError) as error:  # one picture must not end the run for the others
+                self.add_error(str(path), _cannot_save(path, error))
+                return
         self.anomalous += bool(result.pred_label)
         self.normal += not result.pred_label
         self._seconds += result.seconds
         details = result.to_dict() | {"error": None}
-        row = {column: details.get(column) for column in COLUMNS} | {"n_regions": len(result.regions), "error": ""}
+        n_regions = None if result.anomaly_map is None else len(result.regions)
+        row = {column: details.get(column) for column in COLUMNS} | {"n_regions": n_regions, "error": ""}
         self._write(row, details)
 
     def _write(self, row: dict[str, Any], details: dict[str, Any]) -> None:
@@ -121,7 +125,7 @@ class ResultWriter:
         done = self.anomalous + self.normal
         parts = [f"{self.anomalous} anomalous, {self.normal} normal"]
         if self.errors:
-            parts.append(f"{len(self.errors)} could not be read")
+            parts.append(f"{len(self.errors)} failed")
         if done:
             parts.append(f"{self._seconds / done:.2f} s a picture")
         if self._out is not None:
@@ -142,10 +146,21 @@ def _unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
     places = [parent.relative_to(root) for parent in parents]
     stems = [(place / path.stem).as_posix() for place, path in zip(places, paths, strict=True)]
     times = Counter(stem.casefold() for stem in stems)
-    return {
-        path: stem if times[stem.casefold()] == 1 else (place / path.name).as_posix()
-        for path, place, stem in zip(paths, places, stems, strict=True)
-    }
+    taken: set[str] = set()
+    unique = {}
+    for path, place, stem in zip(paths, places, stems, strict=True):
+        wanted = stem if times[stem.casefold()] == 1 else (place / path.name).as_posix()
+        chosen, number = wanted, 1
+        while chosen.casefold() in taken or (chosen != stem and chosen.casefold() in times):
+            number += 1
+            chosen = f"{wanted}~{number}"
+        taken.add(chosen.casefold())
+        unique[path] = chosen
+    return unique
+
+
+def _cannot_save(path: Path, error: Exception) -> ImageReadError:
+    return error if isinstance(error, ImageReadError) else ImageReadError(f"{path}: its results could not be written: {error}")
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -158,11 +173,17 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for row in rows:
         if row["error"]:
-            table.add_row(Text(row["image_path"] or "-"), "", Text("not read", style="yellow"), "", "")
+            table.add_row(_shown(row), "", Text("error", style="yellow"), "", "")
             continue
         verdict = Text("anomalous", style="bold red") if row["pred_label"] else Text("normal", style="green")
-        table.add_row(Text(row["image_path"]), f"{row['pred_score']:.3f}", verdict, str(row["n_regions"]), f"{row['seconds']:.2f}")
-    console = Console()
+        n_regions = "-" if row["n_regions"] is None else str(row["n_regions"])
+        table.add_row(_shown(row), f"{row['pred_score']:.3f}", verdict, n_regions, f"{row['seconds']:.2f}")
+    console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console = Console(width=max(120, *(len(row["image_path"]) + 60 for row in rows)))
     console.print(table)
+
+
+def _shown(row: dict[str, Any]) -> str:
+    """A path on one line, whatever its name holds."""
+    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape", "surrogatepass").decode() for mark in row["image_path"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -93,6 +94,13 @@ class LiteBackbone:
     @torch.inference_mode()
     def encode_text(self, sentences: Sequence[str]) -> Tensor:
         """Embed T sentences: (T, D). Words never trained share one neutral embedding."""
+        if unknown := self.text.unknown_words(sentences):
+            warnings.warn(
+                f"{self.name} does not know {', '.join(map(repr, unknown))}; it learned about 330 word pieces, "
+                "and all others mean nothing to it",
+                UserWarning,
+                stacklevel=4,
+            )
         if not sentences:
             return torch.empty(0, self.text.config.dim, device=self.device)
         return torch.cat([self.text(self.text.rows(chunk).to(self.device)) for chunk in _chunks(sentences, 256)])

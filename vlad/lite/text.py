@@ -57,6 +57,11 @@ class TextEncoder(nn.Module):
             out[index, : len(row)] = torch.tensor(row, dtype=torch.long)
         return out
 
+    def unknown_words(self, sentences: Iterable[str]) -> list[str]:
+        """Words of which some part was never trained, so that they mean little or nothing to the encoder."""
+        words = sorted({word.strip(".,;:!?'\"()").lower() for sentence in sentences for word in sentence.split()} - {""})
+        return [word for word in words if not all(token in self._rows for token in tokens(word))]
+
     def forward(self, rows: Tensor) -> Tensor:
         """(T, D) from rows of the vocabulary (T, LENGTH)."""
         longest = max(1, int((rows != PADDING).sum(dim=1).max()))
