@@ -9,8 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from vlad.errors import ConfigError
-
-MAX_PIXELS = 100_000_000
+from vlad.images import MAX_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
@@ -51,7 +51,8 @@ class Trunk(nn.Module):
         # The package names its tensors differently; only order and shapes agree.
         model.load_state_dict({name: value for name, value in zip(names, state.values(), strict=True) if name in wanted})
         _fold_batch_norms(model)
-        self.model = model.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        frozen: Any = model.eval().requires_grad_(False)  # torch's own annotations of `to` differ between its versions
+        self.model = frozen.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> Trunk:
         """Stay in evaluation mode: the trunk is frozen."""
