@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from typing import Any
 
 from vlad.errors import ConfigError
-from vlad.images import MAX_PIXELS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class DetectorConfig:
     mask_threshold: float | None = None  # a pixel above it belongs to the mask; None takes the picture's threshold
     tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None or 0: as a whole
     tile_overlap: float = 0.25  # share of a tile's side that neighbours share at least
-    max_pixels: int = MAX_PIXELS  # larger pictures are refused, from the header, before they are decoded
+    max_pixels: int = 100_000_000  # larger pictures are refused, from the header, before they are decoded
 
     def __post_init__(self) -> None:
         if self.class_name is not None and not isinstance(self.class_name, str):
