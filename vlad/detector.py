@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import numpy as np
 
 from vlad.config import DetectorConfig
-from vlad.errors import ConfigError, ImageReadError
+from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.images import ImageSource, preprocess, read_image
 from vlad.prediction import Prediction
 from vlad.prompts import PromptEnsemble
@@ -223,7 +223,7 @@ class AnomalyDetector:
             warnings.warn(
                 f"tiles of {config.tile} pixels are enlarged to the {self.backbone.preprocessing.size} of {self.backbone.name}, "
                 "which costs time and shows nothing more; use larger tiles",
-                UserWarning,
+                VladWarning,
                 stacklevel=3,
             )
         scales = self.scales if maps else ()
@@ -267,7 +267,7 @@ class AnomalyDetector:
         if (picture[::16, ::16] == picture[0, 0]).all() and (picture == picture[0, 0]).all():
             shown = source if isinstance(source, (str, Path)) else "a picture"
             warnings.warn(
-                f"{shown}: every pixel has the same value, so there is nothing to see; check the camera", UserWarning, stacklevel=4
+                f"{shown}: every pixel has the same value, so there is nothing to see; check the camera", VladWarning, stacklevel=4
             )
         return picture
 
@@ -296,9 +296,10 @@ class AnomalyDetector:
     ) -> list[_Scored]:
         """Score pictures of any size: those that fit in a tile in one batch, each larger one by its tiles."""
         is_large = [config.tile is not None and max(picture.shape[:2]) > config.tile for picture in pictures]
-        whole = iter(self._score(pictures, vectors, scales if not all(is_large) else ()))
+        small = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if not large], vectors, scales))
+        whole = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if large], vectors, ()))
         return [
-            self._score_tiles(picture, next(whole), vectors, scales, config, batch_size) if large else next(whole)
+            self._score_tiles(picture, next(whole), vectors, scales, config, batch_size) if large else next(small)
             for picture, large in zip(pictures, is_large, strict=True)
         ]
 

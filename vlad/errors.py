@@ -1,8 +1,12 @@
-"""The errors that vlad raises on purpose. Each message says what was expected, what came, and what to do."""
+"""The errors and warnings that vlad raises on purpose. Each message says what was expected, what came, and what to do."""
 
 
 class VladError(Exception):
     """Base of every error that vlad raises on purpose; catch it to catch them all."""
+
+
+class VladWarning(UserWarning):
+    """Base of every warning that vlad gives on purpose; the command line shows these as notes, and no library's."""
 
 
 class ImageReadError(VladError, ValueError):

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import unittest.mock
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -200,6 +201,22 @@ class TestDetect:
     def test_regions_that_were_not_computed_are_not_none(self, options, pictures):
         run = vlad("detect", pictures, "--no-maps", "--format", "csv", *options)
         assert {row["n_regions"] for row in csv.DictReader(io.StringIO(run.stdout))} == {""}
+
+    def test_notes_are_ours_alone_and_the_process_is_left_as_it_was(self, options, pictures, monkeypatch):
+        from vlad.detector import AnomalyDetector
+        from vlad.errors import VladWarning
+
+        original, before = AnomalyDetector.from_pretrained, warnings.showwarning
+
+        def load(*arguments, **settings):
+            warnings.warn("of a library", UserWarning, stacklevel=1)
+            warnings.warn("of our own", VladWarning, stacklevel=1)
+            return original(*arguments, **settings)
+
+        monkeypatch.setattr(AnomalyDetector, "from_pretrained", load)
+        run = vlad("detect", pictures, "--no-maps", *options)
+        assert "note: of our own" in run.stderr and "of a library" not in run.stderr
+        assert warnings.showwarning is before
 
     def test_the_fallback_to_lite_is_told_even_to_the_quiet(self, pictures, tmp_path, monkeypatch):
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))

@@ -221,6 +221,11 @@ class TestNames:
         with pytest.raises(error, match=message):
             load_backbone(name, cache_dir=tmp_path)
 
+    @pytest.mark.parametrize("name", ["auto:x", "lite:x", "Lite:x"])
+    def test_presets_without_a_file(self, name):
+        with pytest.raises(ConfigError, match="pretrained"):
+            load_backbone(name)
+
     @pytest.mark.parametrize("name", ["auto", "lite", "hf-hub:someone/model"])
     def test_pretrained_belongs_to_an_architecture(self, name):
         with pytest.raises(ConfigError, match="pretrained"):

@@ -86,6 +86,16 @@ class TestDetector:
         assert [r.pred_score for r in results] == [alone[0].pred_score, alone[1].pred_score, alone[0].pred_score]
         assert np.array_equal(results[1].anomaly_map, alone[1].anomaly_map)
 
+    def test_no_window_is_computed_that_is_not_read(self, backbone, prompts, golden, large_picture, monkeypatch):
+        """Of a tiled picture as a whole only the score is used, also beside a small picture."""
+        seen = []
+        original = type(backbone).encode_image
+        monkeypatch.setattr(
+            type(backbone), "encode_image", lambda self, pixels, **kw: seen.append(bool(kw["scales"])) or original(self, pixels, **kw)
+        )
+        AnomalyDetector(backbone, prompts=prompts).predict([large_picture, golden.pictures()[0]], tile=128, batch_size=64)
+        assert seen == [True, False, True]  # the small picture, the whole of the large one, its tiles
+
     def test_score_alone(self, detector, large_picture):
         result = detector.predict(large_picture, tile=128, maps=False)
         assert result.anomaly_map is None and result.pred_score == detector.predict(large_picture, tile=128).pred_score

@@ -1,6 +1,6 @@
 """Names to backbones: presets, open_clip names with a tag or file, hub ids, folders.
 
-A preset is one line in `PRESETS`; a further kind of backbone is one line in `_LOADERS`.
+A preset is one line in `PRESETS`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vlad.backbones.base import Backbone
-from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
+from vlad.errors import BackboneError, ConfigError, VladWarning, WeightsNotFoundError
 
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 CONFIG_FILE = "open_clip_config.json"
@@ -63,8 +63,11 @@ def load_backbone(
         WeightsNotFoundError: the weights are not at hand and cannot be fetched.
     """
     options: dict[str, Any] = {"device": device, "dtype": dtype}
-    if name.lower() in {"auto", *PRESETS}:
-        name = name.lower()
+    head, _, file = name.partition(":")
+    if head.lower() in {"auto", *PRESETS}:  # also PRESET:FILE, as on the command line
+        if file:
+            _refuse_pretrained(pretrained, name)
+        name, pretrained = head.lower(), file or pretrained
     if name == "auto":
         if pretrained is not None:
             raise ConfigError("pretrained belongs to an architecture, got it together with model 'auto'; name the architecture")
@@ -75,10 +78,6 @@ def load_backbone(
         from vlad.lite.backbone import LiteBackbone
 
         return LiteBackbone(**options)
-    head, _, file = name.partition(":")
-    if head in PRESETS and file:  # PRESET:FILE, as on the command line
-        _refuse_pretrained(pretrained, name)
-        name, pretrained = head, file
     source, label = (PRESETS[name].source, name) if name in PRESETS else (name, None)
     folder = Path(source.removeprefix("local-dir:")).expanduser()
     if source.startswith("local-dir:") or folder.is_dir():
@@ -102,7 +101,7 @@ def _load_auto(cache_dir: str | Path | None, options: dict[str, Any]) -> Backbon
         warnings.warn(
             f"model 'auto' falls back to the small embedded model 'lite', which finds less than a CLIP would: {reason}. "
             "Name a model (--model winclip) to see how to fetch it, or --model lite to silence this warning.",
-            UserWarning,
+            VladWarning,
             stacklevel=4,
         )
         return load_backbone("lite", **options)
@@ -170,7 +169,7 @@ def _build(architecture: str, checkpoint: Path, config: dict[str, Any] | None, o
 def _load_hub_repo(
     repo: str, cache_dir: str | Path | None, options: dict[str, Any], label: str | None, *, is_certain: bool = True
 ) -> Backbone:
-    """A hub repository in open_clip's layout; everything beside the weights (configuration, tokenizer) is small and comes along."""
+    """A hub repository in open_clip's layout: configuration, weights and, where it has one of its own, the tokenizer."""
     from vlad.backbones.hub import cached_file, fetch_file
 
     doubt = "" if is_certain else f" (there is no folder {repo} here)"
@@ -246,7 +245,7 @@ def _refuse_without_windows(architecture: str) -> None:
 
     vision = open_clip.get_model_config(architecture)["vision_cfg"]
     timm_name = vision.get("timm_model_name", "vit_")
-    if isinstance(vision.get("layers"), list) or not timm_name.startswith(("vit_", "test_vit")):
+    if isinstance(vision.get("layers"), list) or not timm_name.startswith("vit_"):
         tower = timm_name if "timm_model_name" in vision else "a ResNet"
         raise BackboneError(
             f"the image tower of {architecture} ({tower}) is no plain ViT over patch tokens, so windows cannot be cut out of it; "

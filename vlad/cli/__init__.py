@@ -14,7 +14,7 @@ import typer
 
 from vlad import __version__
 from vlad.cli import detect, doctor, prompts
-from vlad.errors import VladError
+from vlad.errors import VladError, VladWarning
 
 USAGE_ERROR, CRASH = 2, 70
 
@@ -53,10 +53,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names need not be valid UTF-8
             stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = _show_note
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill ends like Ctrl-C: what was done is complete
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_note
+            app()
     except (VladError, OSError) as error:
         print(f"vlad: {error}", file=sys.stderr)
         sys.exit(USAGE_ERROR)
@@ -72,5 +73,5 @@ def _show_note(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: object = None, line: str | None = None
 ) -> None:
     """vlad's warnings as notes without a place in the code; those of libraries are no business of a user of the command."""
-    if issubclass(category, UserWarning):
+    if issubclass(category, VladWarning):
         print(f"note: {message}", file=sys.stderr)

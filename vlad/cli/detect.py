@@ -30,7 +30,9 @@ def detect(
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE|DIR|GLOB...", help="Pictures, folders or quoted globs.", show_default=False)
     ],
-    class_name: Annotated[str | None, typer.Option(help="What the pictures show, a noun: 'metal nut'. Better words find more.")] = None,
+    class_name: Annotated[
+        str | None, typer.Option(help="What the pictures show, a noun: 'metal nut'. A CLIP finds more with better words.")
+    ] = None,
     model: Annotated[
         str, typer.Option(help="auto, a preset (see `vlad doctor`), ARCHITECTURE:TAG, ARCHITECTURE:FILE, a hub id or a folder.")
     ] = "auto",
@@ -96,7 +98,7 @@ def detect(
 
     from vlad.cli.results import ResultWriter
 
-    paths, interrupted = list(found.values()), False
+    paths = list(found.values())
     given = {"class_name": class_name, "threshold": threshold, "tile": tile, "max_pixels": max_pixels}
     settings = {key: value for key, value in given.items() if value is not None}
     detector = _load(model, prompts, device, dtype, settings, quiet)
@@ -109,13 +111,11 @@ def detect(
             for path, result in zip(paths, results, strict=True):
                 writer.add(path, result)
     except KeyboardInterrupt:
-        interrupted = True
+        typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:  # whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(PIPE_CLOSED) from None
-    if interrupted:
-        typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
-        raise typer.Exit(INTERRUPTED)
     _report(writer, quiet)
     if fail_on_anomaly and writer.anomalous:
         raise typer.Exit(ANOMALY_FOUND)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def doctor() -> None:
@@ -41,7 +46,7 @@ def doctor() -> None:
     console.print(f"model cache: {cache_folder()}")
     console.print(f"model hub: {'reachable' if unreachable is None else f'not reachable ({unreachable})'}")
 
-    table = Table("model", "source", "weights", box=None, header_style="bold", pad_edge=False)
+    table = Table("model", "what it is", "weights", box=None, header_style="bold", pad_edge=False)
     problem = _add_models(table, can_fetch=unreachable is None)
     console.print(table)
     if problem:
@@ -50,14 +55,11 @@ def doctor() -> None:
     console.print("`vlad detect --model NAME` takes any of these, and any open_clip model as ARCHITECTURE:TAG.")
 
 
-def _add_models(table: object, *, can_fetch: bool) -> str | None:
+def _add_models(table: Table, *, can_fetch: bool) -> str | None:
     """One row for each preset; returns what is wrong with the embedded model, which must always work."""
-    from rich.table import Table
-
     from vlad.backbones.registry import PRESETS, preset_cached
     from vlad.errors import VladError
 
-    assert isinstance(table, Table)
     problem = None
     for name, preset in PRESETS.items():
         if name == "lite":
@@ -72,5 +74,5 @@ def _add_models(table: object, *, can_fetch: bool) -> str | None:
             state = "in the cache"
         else:
             state = "will be fetched at the first use" if can_fetch else "not here, and the hub cannot be reached"
-        table.add_row(name, preset.source, state)
+        table.add_row(name, preset.description, state)
     return problem

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vlad.backbones.base import ImageEmbeddings, Preprocessing
 from vlad.backbones.device import resolve_device, resolve_dtype
-from vlad.errors import BackboneError, WeightsNotFoundError
+from vlad.errors import BackboneError, VladWarning, WeightsNotFoundError
 from vlad.lite.head import GRID, Head, HeadConfig, features, windows
 from vlad.lite.text import TextConfig, TextEncoder
 from vlad.lite.trunk import CHANNELS, MEAN, SHA256, STD, Trunk, patch_tokens
@@ -98,7 +98,7 @@ class LiteBackbone:
             warnings.warn(
                 f"{self.name} does not know {', '.join(map(repr, unknown))}; it learned about 330 word pieces, "
                 "and all others mean nothing to it",
-                UserWarning,
+                VladWarning,
                 stacklevel=4,
             )
         if not sentences:

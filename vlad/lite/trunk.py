@@ -40,7 +40,8 @@ class Trunk(nn.Module):
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
         state = load_weights(weights)
-        names = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
+        with torch.device("meta"):  # only its names and shapes are wanted
+            names = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
         if [tuple(v.shape) for v in names.values()] != [tuple(v.shape) for v in state.values()]:
             raise WeightsNotFoundError(
                 f"expected {len(names)} tensors in the order and shapes of timm's tf_efficientnet_lite0, got {len(state)} that differ; "
