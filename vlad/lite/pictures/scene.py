@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from vlad.lite.pictures.decor import furnish_surface
-from vlad.lite.pictures.drawing import Array, Frame, Rng, blurred, colour, dimmed, fractal, in_rgb, noise, paint
+from vlad.lite.pictures.drawing import Array, Frame, Rng, blurred, colour, dimmed, fractal, in_rgb, noise, paint, tinted
 from vlad.lite.pictures.objects import HOLLOW, OBJECTS, PERMANENTLY_UPRIGHT, REPEATABLE, ROUND
+from vlad.lite.pictures.solids import Solid
 from vlad.lite.pictures.textures import RECIPES, make_texture
 
 
@@ -141,7 +142,7 @@ def photograph(picture: Array, rig: Rig, rng: Rng) -> Array:
     `rng` must be the same for the clean and the defective version of a scene and must not know which of the two it gets.
     """
     size = picture.shape[0]
-    picture = picture * np.array([rig.exposure * rig.warmth, rig.exposure, rig.exposure / rig.warmth], np.float32)
+    picture = tinted(picture, np.array([rig.exposure * rig.warmth, rig.exposure, rig.exposure / rig.warmth]))
     if rig.falloff > 0:
         along = np.linspace(-0.5, 0.5, size, dtype=np.float32)
         tilt = rig.azimuth + 0.7
@@ -155,7 +156,7 @@ def photograph(picture: Array, rig: Rig, rng: Rng) -> Array:
         shifts = (
             (size // 2, size // 3) if rig.chroma_noise and not rig.grey else (0, 0)
         )  # far shifts of one field serve as independent noise
-        picture = picture + cv2.merge([grain, np.roll(grain, shifts[0], 0), np.roll(grain, shifts[1], 1)])
+        picture = cv2.add(picture, cv2.merge([grain, np.roll(grain, shifts[0], 0), np.roll(grain, shifts[1], 1)]))
     shot = cv2.convertScaleAbs(np.maximum(picture, 0), alpha=255)  # saturates at 255
     if rig.jpeg:
         _, stream = cv2.imencode(".jpg", shot[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, rig.jpeg])
@@ -207,7 +208,11 @@ def _pose(family: str, size: int, design: Rng, view: Rng) -> Frame:
 def _object(family: str, size: int, design: Rng, view: Rng, rig: Rig) -> Scene:
     frame = _pose(family, size, design, view)
     backdrop = _backdrop(design, view, size)
-    solid = OBJECTS[family](design, view, frame)
+    return stand(OBJECTS[family](design, view, frame), frame, rig, backdrop, _overlay(design, view, rig, size))
+
+
+def stand(solid: Solid, frame: Frame, rig: Rig, backdrop: Array, overlay: Array | None) -> Scene:
+    """A solid with rounded edges before a backdrop (H, W, 3)."""
     outline = solid.outline
     if frame.cells:
         outline = np.where(frame.outside_cells, np.float32(1), outline)
@@ -216,7 +221,7 @@ def _object(family: str, size: int, design: Rng, view: Rng, rig: Rig) -> Scene:
     edge_round = np.sqrt(inward * (2 - inward)) * np.float32(solid.bevel * frame.radius * min(1.0, 0.45 + 0.05 / solid.bevel))
     height = (edge_round + solid.relief).astype(np.float32)
     albedo = np.ascontiguousarray(solid.albedo, np.float32)
-    return Scene(frame, rig, albedo, height, coverage, backdrop, _overlay(design, view, rig, size), solid.gloss, solid.metal)
+    return Scene(frame, rig, albedo, height, coverage, backdrop, overlay, solid.gloss, solid.metal)
 
 
 BACKDROP_TEXTURES = ("panel", "concrete", "brushed metal", "fabric", "sandpaper", "wood", "granite", "cardboard", "marble", "ribbed sheet")
