@@ -107,21 +107,38 @@ def _shade(scene: Scene) -> Array:
     unit = np.float32(320 / scene.size)
     height = cv2.GaussianBlur(scene.height, (0, 0), 0.7 / float(unit))
     slope_x, slope_y = (cv2.Sobel(height, cv2.CV_32F, dx, 1 - dx, ksize=3, scale=1 / 8) for dx in (1, 0))
-    upright = 1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)  # the normal is (-slope_x, -slope_y, 1) * upright
+    tilt = slope_x * slope_x
+    tilt += slope_y * slope_y
+    tilt += 1
+    upright = cv2.pow(tilt, -0.5, dst=tilt)  # the normal is (-slope_x, -slope_y, 1) * upright
     flat, lift = np.float32(np.cos(rig.elevation)), np.float32(np.sin(rig.elevation))
     light_x, light_y = flat * np.float32(np.cos(rig.azimuth)), flat * np.float32(np.sin(rig.azimuth))
-    facing = np.maximum((lift - slope_x * light_x - slope_y * light_y) * upright, 0)
-    shade = np.float32(rig.ambient) + facing * np.float32((1 - rig.ambient) / float(lift))
+    shade = _facing(slope_x, slope_y, upright, (light_x, light_y, lift))
+    shade *= np.float32((1 - rig.ambient) / float(lift))
+    shade += np.float32(rig.ambient)
     if scene.metal > 0.02:  # dark and bright surroundings mirrored in the metal
         across, along = np.float32(4.1 + rig.azimuth), np.float32(5.3)
-        shade *= 1 + np.float32(0.35 * scene.metal) * np.sin((slope_x * across + slope_y * along) * -upright + np.float32(rig.elevation))
+        mirrored: Array = np.sin((slope_x * across + slope_y * along) * -upright + np.float32(rig.elevation))
+        mirrored *= np.float32(0.35 * scene.metal)
+        mirrored += 1
+        shade *= mirrored
     lit = dimmed(scene.albedo, shade)
     if scene.gloss > 0.02:  # Blinn: the half vector between the light and a viewer straight above
         half_x, half_y, half_z = (np.float32(part / np.sqrt(2 + 2 * lift)) for part in (light_x, light_y, lift + 1))
-        mirror = np.maximum((half_z - slope_x * half_x - slope_y * half_y) * upright, 0)
-        spark = np.maximum(cv2.pow(mirror, 28.0) - half_z**28, 0) * np.float32(0.9 * scene.gloss)
+        spark: Array = cv2.pow(_facing(slope_x, slope_y, upright, (half_x, half_y, half_z)), 28.0)
+        spark -= half_z**28
+        np.maximum(spark, 0, out=spark)
+        spark *= np.float32(0.9 * scene.gloss)
         lit += in_rgb(spark)
     return lit
+
+
+def _facing(slope_x: Array, slope_y: Array, upright: Array, towards: tuple[np.float32, np.float32, np.float32]) -> Array:
+    """Cosine (H, W) between the surface and a direction, 0 where it faces away."""
+    x, y, z = towards
+    cosine: Array = cv2.addWeighted(slope_x, -float(x), slope_y, -float(y), float(z))
+    cosine *= upright
+    return np.maximum(cosine, 0, out=cosine)
 
 
 def _over_backdrop(scene: Scene, lit: Array) -> Array:
