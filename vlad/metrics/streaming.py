@@ -1,7 +1,7 @@
 """Pixel metrics of any number of pictures in bounded memory: scores are counted in fixed bins, and the error of that is stated.
 
-A picture becomes a `PictureCounts` of some kilobytes, whatever its size: how many of its normal pixels, and of each defective region's, fall
-into each of 16,384 bins. Bins are fixed, so the counts of a picture depend on no other picture: they can be stored, added in any order,
+A picture becomes a `PictureCounts` of some kilobytes, whatever its size: how many of its normal pixels, and of each defective
+region's, fall into each of 16,384 bins. Bins are fixed, so the counts of a picture depend on no other picture: they can be stored, added in any order,
 left out or drawn several times (bootstrap). Half of the bins' density is even in the score and half in its log-odds, so that scores crowded
 at 0.5 are told apart and so are those crowded at 0 or 1.
 
@@ -185,7 +185,7 @@ class PixelCounts:
         overlap = self._overlap(np.ones(self.n_pictures))
         low, high = _area_bounds(self.normal, overlap, self.fpr_limit)
         return {
-            "pixel_auroc": float(wrong @ right) / (2 * wrong.sum() * total),
+            "pixel_auroc": float(wrong @ right / (2 * wrong.sum() * total)),
             "pixel_ap": float(max(best_ap - values["pixel_ap"], values["pixel_ap"] - worst_ap)),
             "pixel_f1_max": float(best_f1 - values["pixel_f1_max"]),
             "pixel_iou_max": float(best_f1 / (2 - best_f1) - values["pixel_iou_max"]),
