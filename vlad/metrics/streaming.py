@@ -1,9 +1,9 @@
 """Pixel metrics of any number of pictures in bounded memory: scores are counted in fixed bins, and the error of that is stated.
 
 A picture becomes a `PictureCounts` of some kilobytes, whatever its size: how many of its normal pixels, and of each defective
-region's, fall into each of 16,384 bins. Bins are fixed, so the counts of a picture depend on no other picture: they can be stored, added in any order,
-left out or drawn several times (bootstrap). Half of the bins' density is even in the score and half in its log-odds, so that scores crowded
-at 0.5 are told apart and so are those crowded at 0 or 1.
+region's, fall into each of 16,384 bins. Bins are fixed, so the counts of a picture depend on no other picture: they can be stored, added
+in any order, left out or drawn several times (bootstrap). Half of the bins' density is even in the score and half in its log-odds, so that
+scores crowded at 0.5 are told apart and so are those crowded at 0 or 1.
 
 Within a bin the order of scores is lost. What any order could change is bounded from above and from below bin by bin; `PixelCounts.errors`
 gives the larger distance, so the exact value lies within `metrics[name] ± errors[name]`.
