@@ -38,6 +38,7 @@ from vlad.metrics import (
     percentile_interval,
     precision,
     recall,
+    resampled_ranking,
     resamples,
 )
 
@@ -127,8 +128,8 @@ def measure(out: Path, samples: Sequence[Sample], fpr_limit: float, n_resamples:
     values = image_metrics(scored)
     resampled: dict[str, np.ndarray] = {}
     if n_resamples and labels.any() and not labels.all():
-        draws = resamples(labels, n=n_resamples)
-        resampled = {name: np.array([metric(labels[some], scores[some]) for some in draws]) for name, metric in RANKING.items()}
+        drawn = resampled_ranking(labels, scores, resamples(labels, n=n_resamples))
+        resampled = {name: drawn[metric.__name__] for name, metric in RANKING.items()}
     pixels, with_pixels = _pixel_counts(out, scored, fpr_limit)
     errors: dict[str, float] = {}
     if pixels is not None:
@@ -138,8 +139,8 @@ def measure(out: Path, samples: Sequence[Sample], fpr_limit: float, n_resamples:
         errors = {renamed.get(name, name): value for name, value in pixels.errors().items()}
         pixel_labels = [sample.gt_label for sample in with_pixels]
         if n_resamples and errors and any(pixel_labels) and not all(pixel_labels):
-            drawn = pixels.resampled(resamples(pixel_labels, n=min(n_resamples, _PIXEL_RESAMPLES)))
-            resampled |= {renamed.get(name, name): value for name, value in drawn.items()}
+            redrawn = pixels.resampled(resamples(pixel_labels, n=min(n_resamples, _PIXEL_RESAMPLES)))
+            resampled |= {renamed.get(name, name): value for name, value in redrawn.items()}
     seconds = [sample.seconds for sample in scored if sample.seconds is not None]
     unit = {
         "category": first.category,

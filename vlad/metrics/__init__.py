@@ -3,7 +3,7 @@
 Every one returns a float. One that is undefined for the given data is `Undefined`: NaN with a `reason`, never 0.
 """
 
-from vlad.metrics.bootstrap import Interval, bootstrap, percentile_interval, resamples
+from vlad.metrics.bootstrap import Interval, bootstrap, percentile_interval, resampled_ranking, resamples
 from vlad.metrics.image import (
     Undefined,
     auroc,
@@ -34,6 +34,7 @@ __all__ = [
     "percentile_interval",
     "precision",
     "recall",
+    "resampled_ranking",
     "resamples",
     "spro",
 ]
