@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -128,7 +129,7 @@ def measure(out: Path, samples: Sequence[Sample], fpr_limit: float, n_resamples:
     values = image_metrics(scored)
     resampled: dict[str, np.ndarray] = {}
     if n_resamples and labels.any() and not labels.all():
-        drawn = resampled_ranking(labels, scores, resamples(labels, n=n_resamples))
+        drawn = resampled_ranking(labels, scores, category_resamples(scored, n_resamples))
         resampled = {name: drawn[metric.__name__] for name, metric in RANKING.items()}
     pixels, with_pixels = _pixel_counts(out, scored, fpr_limit)
     errors: dict[str, float] = {}
@@ -139,7 +140,7 @@ def measure(out: Path, samples: Sequence[Sample], fpr_limit: float, n_resamples:
         errors = {renamed.get(name, name): value for name, value in pixels.errors().items()}
         pixel_labels = [sample.gt_label for sample in with_pixels]
         if n_resamples and errors and any(pixel_labels) and not all(pixel_labels):
-            redrawn = pixels.resampled(resamples(pixel_labels, n=min(n_resamples, _PIXEL_RESAMPLES)))
+            redrawn = pixels.resampled(category_resamples(with_pixels, min(n_resamples, _PIXEL_RESAMPLES)))
             resampled |= {renamed.get(name, name): value for name, value in redrawn.items()}
     seconds = [sample.seconds for sample in scored if sample.seconds is not None]
     unit = {
@@ -181,6 +182,12 @@ def image_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     within = bool(scores.size) and scores.min() >= 0 and scores.max() <= 1
     values["ece"] = expected_calibration_error(labels, scores) if within else Undefined("there are no scores in [0, 1]")
     return values
+
+
+def category_resamples(samples: Sequence[Sample], n: int) -> np.ndarray:
+    """Draws (n, N) of pictures of one unit: the same for every k and seed of a category, so that their differences are paired, and
+    independent of other categories."""
+    return resamples([sample.gt_label for sample in samples], n=n, seed=zlib.crc32(samples[0].category.encode()))
 
 
 def pixel_counts(out: Path, samples: Sequence[Sample], fpr_limit: float) -> PixelCounts | None:
