@@ -246,9 +246,10 @@ def _areas(normal: np.ndarray, overlap: np.ndarray, limit: float) -> float:
     """Area under the curve of summed `overlap` (adding to 1) over the false-positive rate up to `limit`, divided by it."""
     false_rate = np.concatenate([[0.0], np.cumsum(normal[::-1]) / normal.sum()])
     found = np.concatenate([[0.0], np.cumsum(overlap[::-1])])
-    last = np.interp(limit, false_rate, found)
-    end = np.searchsorted(false_rate, limit, "left")
-    x, y = np.append(false_rate[:end], limit), np.append(found[:end], last)
+    end = int(np.searchsorted(false_rate, limit, "left"))  # the first point at or beyond the limit; the line to it is cut off there
+    share = (limit - false_rate[end - 1]) / (false_rate[end] - false_rate[end - 1])
+    x = np.append(false_rate[:end], limit)
+    y = np.append(found[:end], found[end - 1] + share * (found[end] - found[end - 1]))
     return float(np.trapezoid(y, x)) / limit
 
 
