@@ -306,7 +306,7 @@ def _sample(unit: Unit, picture: Picture, result: Prediction | ImageReadError, d
         pred_score=float(result.pred_score),
         threshold=None if result.threshold is None else float(result.threshold),
         threshold_source=result.threshold_source,
-        pred_label=result.pred_label,
+        pred_label=None if result.pred_label is None else bool(result.pred_label),
         scores={name: float(value) for name, value in result.scores.items()},
         image_size=result.image_size,
         seconds=round(result.seconds, 6),
