@@ -7,13 +7,14 @@ import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlad.errors import ConfigError, DatasetError, ImageReadError, VladError
 from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
 from vlad.evaluation.samples import SCHEMA_VERSION, Sample, SampleWriter, file_name, read_samples, repair, write_merged
+from vlad.images import read_image
 from vlad.metrics import count_pixels
 
 if TYPE_CHECKING:
@@ -264,12 +265,17 @@ def _run_unit(
     batch_size: int,
     class_name: str | None,
 ) -> Iterator[Sample]:
+    noun = class_name or unit.category.class_name
     if unit.k_shot:
+        references = [picture.path for picture in unit.references]
+        for path in references:
+            read_image(path, max_pixels=detector.config.max_pixels)  # a missing one would make it another k
         detector = copy.copy(detector)  # the caller's keeps its own references
-        detector.fit([picture.path for picture in unit.references])  # type: ignore[attr-defined]
+        detector.config = replace(detector.config, class_name=noun)
+        detector.fit(references)  # type: ignore[attr-defined]
     results = detector.predict_iter(
         [picture.path for picture in pictures],
-        class_name=class_name or unit.category.class_name,
+        class_name=noun,
         batch_size=batch_size,
         maps=settings.maps,
         on_error="return",
