@@ -187,9 +187,9 @@ def _detector(options: dict[str, Any], device: str) -> AnomalyDetector:
     given = {key: options[key] for key in ("tile", "threshold") if options[key] is not None}
     detector = AnomalyDetector.from_pretrained(options["model"], device=device, dtype=options["dtype"], prompts=options["prompts"], **given)
     if options["cache"] is not None:
-        from vlad.evaluation.cache import CachedBackbone
+        from vlad.evaluation.cache import use_cache
 
-        detector.backbone = CachedBackbone(detector.backbone, options["cache"])
+        use_cache(detector, options["cache"])
     return detector
 
 

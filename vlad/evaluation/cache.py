@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.base import Backbone, ImageEmbeddings
+    from vlad.detector import AnomalyDetector
 
 
 class CachedBackbone:
@@ -100,6 +101,22 @@ class CachedBackbone:
             partial = path.with_suffix(f".{os.getpid()}.partial")
             save_file({"values": (short if short.float().equal(values) else values).contiguous()}, partial)
             partial.replace(path)
+
+
+def use_cache(detector: AnomalyDetector, folder: str | Path) -> CachedBackbone:
+    """Let a detector look into a cache from now on.
+
+    Raises:
+        ConfigError: its backbone only gives patch tokens of pictures of any size, which are not cached; or see `CachedBackbone`.
+    """
+    if not hasattr(detector.backbone, "encode_image"):
+        raise ConfigError(f"the embedding cache keeps what CLIPs and lite see, {detector.backbone.name} is neither; leave the cache out")
+    cached = CachedBackbone(detector.backbone, folder)
+    detector.backbone = cached
+    encoder: Any = getattr(detector, "encoder", None)  # few-shot detectors ask it, with one or two backbones inside
+    if encoder is not None:
+        encoder.joint = cached
+    return cached
 
 
 def _key(picture: Tensor) -> str:

@@ -200,6 +200,7 @@ def describe(detector: AnomalyDetector, dataset: Dataset, settings: EvalSettings
     """What decides the numbers of a run: dataset, model, prompts, detector, settings; plain JSON values. Equal for a run and its
     continuation."""
     backbone = detector.backbone
+    second: Any = getattr(detector, "patch_backbone", None)
     return {
         "schema_version": SCHEMA_VERSION,
         "dataset": {
@@ -209,9 +210,9 @@ def describe(detector: AnomalyDetector, dataset: Dataset, settings: EvalSettings
             "fingerprint": dataset.fingerprint,
         },
         "model": {
-            "name": backbone.name,
+            "name": backbone.name if second is None else f"{backbone.name} + {second.name}",
             "source": backbone.source,
-            "fingerprint": backbone.fingerprint,
+            "fingerprint": backbone.fingerprint if second is None else f"{backbone.fingerprint} {second.fingerprint}",
             "dtype": str(backbone.dtype).removeprefix("torch."),
             "device": backbone.device.type,
         },
