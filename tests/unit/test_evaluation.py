@@ -613,7 +613,7 @@ class TestReport:
 class TestCharts:
     def test_a_curve_is_where_it_should_be(self):
         svg = curves([Line("a & b", np.array([0, 0.5, 1.0]), np.array([0, 1.0, 1.0]))], x_label="x", y_label="y")
-        assert "<title>a &amp; b</title>" in svg and 'd="M40.0 266.0L165.0 8.0L290.0 8.0"' in svg
+        assert "<title>a &amp; b</title>" in svg and 'd="M40.0 266.0L162.0 8.0L284.0 8.0"' in svg
 
     @pytest.mark.parametrize("scores", [([], []), ([0.5], [0.5]), ([0.1, 0.2], [0.9])])
     def test_histograms_of_few_scores(self, scores):
@@ -626,7 +626,7 @@ class TestShipped:
         anchors = {(a.method, a.dataset, a.k_shot): a for a in load_anchors()}
         winclip = anchors["WinCLIP (paper)", "mvtec", 0]
         assert (winclip.image_auroc, winclip.pixel_auroc, winclip.aupro) == (91.8, 85.1, 64.6) and winclip.remarks == ""
-        assert anchors["AnomalyCLIP", "visa", 0].remarks == "trained on auxiliary anomaly data"
+        assert anchors["AnomalyCLIP", "visa", 0].remarks == "auxiliary training data"
         assert len(anchors) == len(load_anchors()) and all(a.source and a.dataset in LAYOUTS for a in anchors.values())
 
     @pytest.mark.parametrize("entry", ["{method: x}", "{method: x, dataset: mvtec, k_shot: 0, source: y, image_aurok: 3}"])

@@ -14,7 +14,7 @@ class Anchor:
     """One published row, numbers in percent, mean over all categories of the dataset.
 
     Attributes:
-        auxiliary_training: trained on another anomaly dataset.
+        auxiliary_training: trained on another dataset with defects, "auxiliary training data" in the report.
         whole_test_set: needs all test pictures at once.
         second_hand: from a paper that compares with the method, not from its own.
     """
@@ -33,7 +33,7 @@ class Anchor:
     @property
     def remarks(self) -> str:
         told = {
-            "trained on auxiliary anomaly data": self.auxiliary_training,
+            "auxiliary training data": self.auxiliary_training,
             "needs the whole test set": self.whole_test_set,
             "second-hand": self.second_hand,
         }

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-_LEFT, _BOTTOM, _TOP, _RIGHT = 40, 34, 8, 10
+_LEFT, _BOTTOM, _TOP, _RIGHT = 40, 34, 8, 16
 
 
 @dataclass(frozen=True)

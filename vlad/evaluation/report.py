@@ -35,7 +35,7 @@ MEANINGS = {
     "pixel_ap": "area under precision over recall, pixels",
     "pixel_f1_max": "best F1 of pixels over all thresholds",
     "pixel_iou_max": "best intersection over union over all thresholds, pixels together",
-    "aupro": "area under the mean overlap with defect regions up to the false-positive limit, exact",
+    "aupro": "area under the mean overlap with defect regions up to the false-positive limit",
     "spro": "the same with saturation, as MVTec LOCO defines it",
 }
 _ANCHOR_METRICS = ("image_auroc", "pixel_auroc", "aupro")
@@ -85,6 +85,7 @@ def write_report(out: Path, dataset: Dataset | None = None) -> list[Path]:
         "anchors": _anchors(results),
         "is_whole": _is_whole(results, dataset),
         "blocks": [_block(out, results, samples, k_shot, dataset) for k_shot in sorted({unit["k_shot"] for unit in results["units"]})],
+        "pixel_error": _pixel_error(results["units"]),
         "latency": _latency(results["units"]),
         "settings": _settings(results),
     }
@@ -202,6 +203,15 @@ def _histogram(group: Sequence[Sample]) -> str:
     anomalous = [sample.pred_score for sample in group if sample.gt_label and sample.pred_score is not None]
     thresholds = sorted({sample.threshold for sample in group if sample.threshold is not None})
     return charts.histogram(normal, anomalous, thresholds)
+
+
+def _pixel_error(units: Sequence[dict[str, Any]]) -> dict[str, str] | None:
+    """The largest stated error of each pixel metric over all units, in words; None without pixel metrics."""
+    worst: dict[str, float] = {}
+    for unit in units:
+        for name, error in unit["pixel_errors"].items():
+            worst[name] = max(worst.get(name, 0.0), error)
+    return {"metrics": ", ".join(f"{percent(error, 2)} ({name})" for name, error in worst.items())} if worst else None
 
 
 def _latency(units: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
