@@ -27,3 +27,11 @@ class BackboneError(VladError, ValueError):
 
 class WeightsNotFoundError(VladError, FileNotFoundError):
     """The weights of a model are neither in the cache nor at the given place; the message gives the command that fetches them."""
+
+
+class MetricError(VladError, ValueError):
+    """Labels, scores, maps or masks do not fit each other; the message gives both shapes."""
+
+
+class DatasetError(VladError, ValueError):
+    """A dataset is not what its layout expects; the message names the file or folder, what was expected, and what to do."""

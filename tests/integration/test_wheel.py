@@ -35,6 +35,7 @@ def test_wheel_holds_prompts_and_model(packages):
     shipped = {f"vlad/_prompts/{path.name}" for path in (ROOT / "prompts").glob("*.yaml")}
     assert len(shipped) >= 8 and shipped <= names
     assert {"vlad/lite/weights.safetensors", "vlad/lite/README.md", "vlad/py.typed"} <= names
+    assert {"vlad/_eval/anchors.yaml", "vlad/_eval/configs/mvtec.yaml", "vlad/evaluation/templates/report.html"} <= names
     assert not any(name.startswith(("tests/", "demos/", "prompts/")) for name in names)
     assert packages[".whl"].stat().st_size <= LIMIT
 
@@ -63,6 +64,13 @@ def test_fresh_environment_detects(packages, tmp_path):
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8")))
     assert len(rows) == 8 and all(row["model"].startswith("lite") and 0 <= float(row["pred_score"]) <= 1 for row in rows)
     assert len(list((tmp_path / "out").glob("*_overlay.png"))) == 8
+    pictures = tmp_path / "pictures"  # an evaluation needs the shipped anchors and the template of the report
+    for kind in ("good", "scratch"):
+        (pictures / kind).mkdir(parents=True)
+        (pictures / kind / "1.png").write_bytes((ROOT / "demos" / "examples" / f"washer_{kind}.png").read_bytes())
+    command = [python, "-m", "vlad", "eval", pictures, "--model", "lite", "--bootstrap", "0", "--out", tmp_path / "eval"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    assert run.returncode == 0 and (tmp_path / "eval" / "report.html").is_file(), run.stderr
     show = subprocess.run(
         [python, "-m", "vlad", "prompts", "show", "winclip", "--class-name", "pcb1"],
         capture_output=True,

@@ -1,0 +1,274 @@
+"""`vlad eval` as a user meets it: files, exit codes, a run killed twice, two processes, the pinned numbers of the synthetic set."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest.mock
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from vlad.lite.data import write_benchmark
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Run(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def vlad(*arguments: str | Path) -> Run:
+    """The command in this process."""
+    from vlad.cli import main
+
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with (
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        unittest.mock.patch("sys.argv", ["vlad", *map(str, arguments)]),
+    ):
+        try:
+            main()
+        except SystemExit as exit:
+            code = exit.code or 0
+    return Run(code, stdout.getvalue(), stderr.getvalue())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Two categories in MVTec AD's layout, 3 references, 6 good and 6 anomalous pictures each, noise with bright squares."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for category in ("bolt", "nut"):
+        for place, count in (("train/good", 3), ("test/good", 6), ("test/dent", 6)):
+            for number in range(count):
+                pixels, mask = rng.integers(90, 150, (64, 64, 3), dtype=np.uint8), np.zeros((64, 64), np.uint8)
+                if place == "test/dent":
+                    top, left = rng.integers(0, 48, 2)
+                    pixels[top : top + 16, left : left + 16] = mask[top : top + 16, left : left + 16] = 255
+                    path = root / category / f"ground_truth/dent/{number:03d}_mask.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(mask).save(path)
+                path = root / category / place / f"{number:03d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def options(tiny_clip, golden, tmp_path_factory) -> list[str]:
+    """The tiny CLIP as a model folder."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": golden.info["model_config"]}))
+    save_file({name: tensor.contiguous() for name, tensor in tiny_clip.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return ["--model", str(folder), "--device", "cpu", "--dtype", "float32"]
+
+
+def lasting(out: Path) -> tuple[dict, list[dict]]:
+    """What two equal runs have in common: results and samples without dates and times."""
+    results = json.loads((out / "results.json").read_text())
+    results.pop("created")
+    for unit in results["units"]:
+        unit.pop("seconds")
+    return results, [json.loads(line) | {"seconds": 0} for line in (out / "samples.jsonl").read_text().splitlines()]
+
+
+class TestRun:
+    def test_writes_results_samples_and_reports(self, data, options, tmp_path):
+        run = vlad("eval", data, *options, "--out", tmp_path / "out")
+        assert run.returncode == 0, run.stderr
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {
+            "run.json", "results.json", "samples.jsonl", "report.html", "report.md", "pixels",
+        }  # fmt: skip
+        assert "image_auroc" in run.stdout and "mean of 2" in run.stdout and "report in" in run.stderr
+        results = json.loads((tmp_path / "out/results.json").read_text())
+        assert results["schema_version"] == 1 and [unit["category"] for unit in results["units"]] == ["bolt", "nut"]
+
+    def test_options_reach_the_run(self, data, options, tmp_path):
+        out = tmp_path / "out"
+        command = ("eval", data, *options, "--category", "nut", "--prompts", "generic", "--class-name", "hex nut", "--no-maps")
+        run = vlad(
+            *command, "--threshold", "0.9", "--bootstrap", "0", "--no-report", "--quiet", "--cache", tmp_path / "cache", "--out", out
+        )
+        assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+        results = json.loads((out / "results.json").read_text())
+        assert results["prompts"]["name"] == "generic" and results["prompts"]["class_name"] == "hex nut"
+        assert results["units"][0]["thresholds"] == [0.9] and not (out / "report.html").exists()
+        assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 12
+
+    def test_a_configuration_gives_options_and_the_command_line_goes_before(self, data, options, tmp_path):
+        (tmp_path / "mine.yaml").write_text("dataset: mvtec\nmaps: false\nk_shot: [0]\ncategory: [nut]\nbootstrap: 5\n")
+        out = tmp_path / "out"
+        run = vlad("eval", data, *options, "--config", tmp_path / "mine.yaml", "--bootstrap", "7", "--out", out)
+        assert run.returncode == 0, run.stderr
+        identity = json.loads((out / "run.json").read_text())
+        assert identity["settings"]["bootstrap"] == 7 and not identity["settings"]["maps"] and identity["dataset"]["categories"] == ["nut"]
+        (tmp_path / "mine.yaml").write_text("bootstrab: 5\n")
+        run = vlad("eval", data, "--config", tmp_path / "mine.yaml")
+        assert run.returncode == 2 and "unknown option 'bootstrab'" in run.stderr
+
+    def test_unreadable_pictures_exit_with_3(self, data, options, tmp_path):
+        root = tmp_path / "data"
+        for path in (data / "nut").rglob("*.png"):
+            copy = root / path.relative_to(data)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+        (root / "nut/test/dent/002.png").write_bytes(b"")
+        run = vlad("eval", root, *options, "--out", tmp_path / "out")
+        assert run.returncode == 3 and "002.png: is empty" in run.stderr and "mean of 1" in run.stdout
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((), "expected the folder of the dataset"),
+            (("nowhere",), "no such file or folder"),
+            (("--dataset", "mvtek", "."), "did you mean 'mvtec'"),
+            (("DATA", "--k-shot", "one"), "--k-shot must be whole numbers"),
+            (("DATA", "--seeds", "0,0"), "seeds must be different"),
+            (("DATA", "--fpr-limit", "0"), "fpr_limit must be in"),
+            (("DATA", "--category", "cable"), "no category 'cable'; there are bolt, nut"),
+            (("DATA", "--config", "mvtek"), "known are"),
+            (("compare", "a", "b"), "found no file"),
+            (("report", "a"), "found no file"),
+        ],
+    )
+    def test_usage_errors_exit_with_2(self, data, tmp_path, monkeypatch, arguments, message):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "data").mkdir()
+        run = vlad("eval", *(str(data) if word == "DATA" else word for word in arguments))
+        assert run.returncode == 2 and message in run.stderr, run.stderr
+
+    def test_a_run_is_never_overwritten(self, data, options, tmp_path):
+        command = ("eval", data, *options, "--no-maps", "--out", tmp_path / "out")
+        assert vlad(*command).returncode == 0
+        again = vlad(*command)
+        assert again.returncode == 2 and "add --resume" in again.stderr
+        assert vlad(*command, "--resume").returncode == 0
+
+    def test_help_shows_examples_and_light_commands_stay_light(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "140")
+        assert "vlad eval compare runs/a runs/b" in vlad("eval", "--help").stdout
+        code = (
+            "import sys; sys.argv = ['vlad', 'eval', '--help']; import vlad.cli\n"
+            "try: vlad.cli.main()\nexcept SystemExit: pass\n"
+            "print('LOADED', *(m for m in ('torch', 'numpy', 'sklearn', 'jinja2') if m in sys.modules))"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        assert run.stdout.splitlines()[-1].strip() == "LOADED"
+
+
+class TestCheck:
+    def test_a_sound_dataset(self, data):
+        run = vlad("eval", data, "--check")
+        assert run.returncode == 0 and "nut: 3 references, 6 good, 6 anomalous" in run.stdout and "0 errors" in run.stdout
+        assert "https://www.mvtec.com" in run.stdout and "CC BY-NC-SA" in run.stdout
+
+    def test_a_missing_mask_exits_with_3(self, data, tmp_path):
+        root = tmp_path / "nut"
+        for path in (data / "nut").rglob("*.png"):
+            copy = root / path.relative_to(data / "nut")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+        (root / "ground_truth/dent/001_mask.png").unlink()
+        run = vlad("eval", root, "--check")
+        assert run.returncode == 3 and "error: missing-mask: nut:" in run.stdout and "1 errors" in run.stdout
+
+
+class TestCompare:
+    def test_a_regression_exits_with_1(self, data, options, tmp_path):
+        a, b = tmp_path / "a", tmp_path / "b"
+        assert vlad("eval", data, *options, "--out", a).returncode == 0
+        assert vlad("eval", data, *options, "--out", b).returncode == 0
+        same = vlad("eval", "compare", a, b)
+        assert same.returncode == 0 and "no mean fell by more than 0.5" in same.stdout
+        rows = [json.loads(line) for line in (b / "samples.jsonl").read_text().splitlines()]
+        (b / "samples.jsonl").write_text("".join(json.dumps(row | {"pred_score": 0.2 if row["gt_label"] else 0.8}) + "\n" for row in rows))
+        worse = vlad("eval", "compare", a, b, "--format", "json")
+        assert worse.returncode == 1
+        assert {one["metric"] for one in json.loads(worse.stdout)["regressions"]} == {"image_auroc"}
+        assert vlad("eval", "compare", a, b, "--tolerance", "1").returncode == 0
+
+    def test_the_report_is_written_again_without_a_model(self, data, options, tmp_path):
+        out = tmp_path / "out"
+        vlad("eval", data, *options, "--out", out)
+        before = lasting(out)
+        (out / "report.html").unlink()
+        run = vlad("eval", "report", out, "--data-root", data)
+        assert run.returncode == 0 and (out / "report.html").exists() and lasting(out) == before
+
+
+class TestPrompts:
+    def test_prints_the_candidates_and_writes_them(self, data, options, tmp_path):
+        out = tmp_path / "search.json"
+        names = ("--prompts", "winclip,generic", "--class-names", "hex nut")
+        run = vlad("eval", "prompts", data, "--category", "nut", *names, "--folds", "3", *options, "--out", out)
+        assert run.returncode == 0, run.stderr
+        assert "nut: 6 good, 6 anomalous" in run.stdout and "choosing gives" in run.stdout
+        (category,) = json.loads(out.read_text())["categories"]
+        assert {one["prompts"] for one in category["candidates"]} == {"winclip", "generic"}
+
+
+def start(*arguments: str | Path, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "vlad", "eval", *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ | (environment or {}))
+
+
+@pytest.mark.slow
+class TestProcesses:
+    def test_killed_twice_equals_uninterrupted(self, data, options, tmp_path):
+        whole, killed = tmp_path / "whole", tmp_path / "killed"
+        command = (data, *options, "--batch-size", "1", "--no-report")
+        assert vlad("eval", *command, "--out", whole).returncode == 0
+        for target in (7, 14):  # of 24 pictures
+            run = start(*command, "--out", killed, "--resume")
+            samples, deadline = killed / "samples.jsonl", time.monotonic() + 120
+            while run.poll() is None and time.monotonic() < deadline:
+                if samples.exists() and len(samples.read_text().splitlines()) >= target:
+                    break
+                time.sleep(0.002)
+            run.send_signal(signal.SIGKILL)
+            run.communicate(timeout=60)
+        assert len((killed / "samples.jsonl").read_text().splitlines()) < 24
+        assert vlad("eval", *command, "--out", killed, "--resume").returncode == 0
+        assert lasting(killed) == lasting(whole)
+
+    def test_two_processes_give_what_one_gives(self, data, options, tmp_path):
+        pytest.importorskip("accelerate", reason="several processes need the extra vlad-anomaly[vlm]")
+        alone, both = tmp_path / "alone", tmp_path / "both"
+        assert vlad("eval", data, *options, "--out", alone).returncode == 0
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "1"}
+        runs = [start(data, *options, "--out", both, environment=common | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+        for run in runs:
+            _, stderr = run.communicate(timeout=200)
+            assert run.returncode == 0, stderr
+        assert lasting(both) == lasting(alone) and not (both / "samples.1.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_synthetic_numbers_are_those_committed(tmp_path):
+    """Two categories of `vlad eval --dataset synthetic --model lite` give what eval/results says they gave. When the weights of lite or
+    the pictures change, make that folder's results.json again: `vlad eval --dataset synthetic --model lite --out OUT`."""
+    committed = json.loads((ROOT / "eval/results/synthetic-lite/results.json").read_text())
+    names = ("brick_wall", "knitwear")
+    write_benchmark(tmp_path / "data", categories=names)
+    run = vlad("eval", tmp_path / "data", "--dataset", "mvtec", "--model", "lite", "--bootstrap", "0", "--out", tmp_path / "out")
+    assert run.returncode == 0, run.stderr
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["model"]["fingerprint"] == committed["model"]["fingerprint"], "the weights are not those of the committed results"
+    expected = {unit["category"]: unit for unit in committed["units"] if unit["k_shot"] == 0}
+    for unit in results["units"]:
+        for metric in ("image_auroc", "image_ap", "pixel_auroc", "aupro", "recall", "false_alarms"):
+            assert unit["metrics"][metric] == pytest.approx(expected[unit["category"]]["metrics"][metric], abs=0.01), metric

@@ -1,0 +1,106 @@
+"""Datasets by layout. A new layout is one file with a `Layout` and one line in `LAYOUTS`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from vlad.errors import DatasetError
+from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, Truth, read_mask, read_truth
+from vlad.evaluation.datasets.loco import LOCO
+from vlad.evaluation.datasets.mvtec import BTAD, MPDD, MVTEC, MVTEC_3D, MVTEC_AD2
+from vlad.evaluation.datasets.own import FOLDER, LIST
+from vlad.evaluation.datasets.realiad import REAL_IAD
+from vlad.evaluation.datasets.surfaces import DAGM, KSDD, KSDD2, MAGNETIC_TILE
+from vlad.evaluation.datasets.synthetic import SYNTHETIC, default_root
+from vlad.evaluation.datasets.visa import VISA
+
+__all__ = [
+    "GOOD",
+    "LAYOUTS",
+    "Category",
+    "Counts",
+    "Dataset",
+    "Layout",
+    "Picture",
+    "Truth",
+    "load_dataset",
+    "read_mask",
+    "read_truth",
+]
+
+# In the order in which a DATA_ROOT without --dataset is tried: what is told by a file of its own first, plain folders last.
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        LIST, LOCO, MVTEC_3D, MVTEC_AD2, VISA, BTAD, MPDD, REAL_IAD, DAGM, KSDD, KSDD2, MAGNETIC_TILE, MVTEC, FOLDER, SYNTHETIC,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Categories that were read from `root` in one layout."""
+
+    layout: Layout
+    root: Path
+    categories: tuple[Category, ...]
+
+    def relative(self, path: Path) -> str:
+        """A picture's name in results: its place below the root, the same on every machine."""
+        base = self.root if self.root.is_dir() else self.root.parent
+        return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over the names, labels and sizes in bytes of all pictures and the names of their masks."""
+        digest = hashlib.sha256()
+        for category in self.categories:
+            for picture in (*category.references, *category.test):
+                size = picture.path.stat().st_size if picture.path.is_file() else -1
+                masks = [self.relative(mask) for mask in picture.masks]
+                digest.update(f"{category.name}|{self.relative(picture.path)}|{picture.defect}|{size}|{masks}\n".encode("utf-8", "replace"))
+        return digest.hexdigest()[:16]
+
+
+def load_dataset(root: str | Path | None = None, name: str | None = None, *, categories: Sequence[str] | None = None) -> Dataset:
+    """Read the file lists of a dataset; no picture is opened but the masks of layouts that label by them.
+
+    Args:
+        root: folder (or list file); may be left out for `synthetic` only.
+        name: a layout of `LAYOUTS`; None finds out.
+        categories: names of those wanted; None takes all.
+
+    Raises:
+        DatasetError: no such folder, layout or category, or the tree is not what the layout expects.
+    """
+    if name is not None and name not in LAYOUTS:
+        close = get_close_matches(name, LAYOUTS, n=1)
+        raise DatasetError(f"unknown dataset {name!r}{f', did you mean {close[0]!r}?' if close else ''}; known are {', '.join(LAYOUTS)}")
+    if root is None:
+        if name != "synthetic":
+            raise DatasetError(f"expected the folder of the dataset{f' {name}' if name else ''}; only `--dataset synthetic` needs none")
+        root = default_root()
+    root = Path(root)
+    if not root.exists() and name != "synthetic":
+        raise DatasetError(f"{root}: there is no such file or folder; check the path")
+    layout = LAYOUTS[name] if name else _recognise(root)
+    found = layout.read(root)
+    if categories is not None:
+        known = [category.name for category in found]
+        if unknown := [wanted for wanted in categories if wanted not in known]:
+            raise DatasetError(f"{root}: no category {unknown[0]!r}; there are {', '.join(known)}")
+        found = [category for category in found if category.name in categories]
+    return Dataset(layout, root, tuple(found))
+
+
+def _recognise(root: Path) -> Layout:
+    for layout in LAYOUTS.values():
+        if layout.recognises is not None and layout.recognises(root):
+            return layout
+    raise DatasetError(
+        f"{root}: no known layout; name one with --dataset ({', '.join(LAYOUTS)}), or arrange your pictures as\n{FOLDER.expects}"
+    )

@@ -1,0 +1,331 @@
+"""Running a detector over a dataset: categories x k_shot x seeds, resumable, alone or in several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlad.errors import ConfigError, DatasetError, ImageReadError, VladError
+from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
+from vlad.evaluation.samples import SCHEMA_VERSION, Sample, SampleWriter, file_name, read_samples, repair, write_merged
+from vlad.images import read_image
+from vlad.metrics import count_pixels
+
+if TYPE_CHECKING:
+    from vlad.detector import AnomalyDetector
+    from vlad.prediction import Prediction
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """What is measured.
+
+    Attributes:
+        k_shots: numbers of reference pictures; 0 takes the detector as it is.
+        seeds: for each k > 0 and seed the references are `sorted(files)[seed * k : (seed + 1) * k]`.
+        maps: False measures picture scores alone, many times faster.
+        fpr_limit: of AUPRO and sPRO; None takes the dataset's (0.3, or 0.05 for MVTec LOCO and AD 2).
+        bootstrap: resamples for the confidence intervals.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    k_shots: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0,)
+    maps: bool = True
+    fpr_limit: float | None = None
+    bootstrap: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("k_shots", "seeds"):
+            values = getattr(self, name)
+            if not values or any(not isinstance(value, int) or value < 0 for value in values) or len(set(values)) != len(values):
+                raise ConfigError(f"{name} must be different whole numbers >= 0, got {list(values)}")
+        if self.fpr_limit is not None and not 0 < self.fpr_limit <= 1:
+            raise ConfigError(f"fpr_limit must be in (0, 1], got {self.fpr_limit}")
+        if self.bootstrap < 0:
+            raise ConfigError(f"bootstrap must be >= 0, got {self.bootstrap}")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One category with one set of references: `references` and `test` are what is used, `skipped` says why it cannot be run."""
+
+    category: Category
+    k_shot: int
+    seed: int
+    references: tuple[Picture, ...]
+    test: tuple[Picture, ...]
+    skipped: str | None = None
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.category.name, self.k_shot, self.seed
+
+
+def plan_units(dataset: Dataset, settings: EvalSettings) -> list[Unit]:
+    """All units of a run, zero-shot first, then by k, seed and category. Without references one seed is enough."""
+    units = []
+    for k_shot in sorted(settings.k_shots):
+        for seed in settings.seeds if k_shot else settings.seeds[:1]:
+            units += [_unit(category, k_shot, seed) for category in dataset.categories]
+    return units
+
+
+def _unit(category: Category, k_shot: int, seed: int) -> Unit:
+    references = category.references[seed * k_shot : (seed + 1) * k_shot]
+    used = {picture.path for picture in references} if category.shared else set()
+    test = tuple(picture for picture in category.test if picture.path not in used)
+    skipped = None
+    if len(references) < k_shot:
+        skipped = f"{category.name} has {len(category.references)} references, k={k_shot} with seed {seed} needs {(seed + 1) * k_shot}"
+    elif not test:
+        skipped = f"{category.name} has no test picture"
+    return Unit(category, k_shot, seed, references, test, skipped)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that `accelerate launch` (or torchrun) started; alone without one."""
+
+    index: int = 0
+    count: int = 1
+    local_index: int = 0
+
+    @classmethod
+    def find(cls, device: str = "auto") -> Processes:
+        """Join the others if there are any.
+
+        Raises:
+            ConfigError: there are others and accelerate is not installed.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+            return cls()
+        try:
+            from accelerate import PartialState
+        except ImportError as error:
+            raise ConfigError("several processes need accelerate; pip install 'vlad-anomaly[vlm]'") from error
+        state = PartialState(cpu=device == "cpu")
+        return cls(state.process_index, state.num_processes, state.local_process_index)
+
+    @property
+    def is_first(self) -> bool:
+        return self.index == 0
+
+    def device(self, wanted: str) -> str:
+        """ "auto" or "cuda" becomes this process's own GPU, if there is one."""
+        import torch
+
+        if self.count > 1 and wanted in ("auto", "cuda") and torch.cuda.is_available():
+            return f"cuda:{self.local_index}"
+        return wanted
+
+    def wait(self) -> None:
+        """Until all others have come as far."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+
+def run(
+    detector: AnomalyDetector,
+    dataset: Dataset,
+    out: Path,
+    settings: EvalSettings | None = None,
+    *,
+    resume: bool = False,
+    batch_size: int = 8,
+    class_name: str | None = None,
+    processes: Processes | None = None,
+    quiet: bool = True,
+) -> list[str]:
+    """Predict every test picture of every unit that `out` does not hold yet, and write samples as they come.
+
+    Args:
+        detector: used as it is for k = 0; for k > 0 a copy is fitted.
+        dataset: see `load_dataset`.
+        out: folder of the run, made if missing.
+        settings: what is measured.
+        resume: go on with the run that `out` holds, if it holds one.
+        batch_size: see `AnomalyDetector.predict_iter`; it does not change what is measured.
+        class_name: noun for the prompts of all categories; None takes each category's own.
+        processes: see `Processes.find`; None is alone.
+        quiet: no progress bar.
+
+    Returns:
+        One line for each unit that could not be run; pictures that could not be read are in the samples.
+
+    Raises:
+        ConfigError: `out` holds another run (or one, without `resume`), or k > 0 and the detector cannot be fitted.
+    """
+    settings, processes = settings or EvalSettings(), processes or Processes()
+    if any(settings.k_shots) and not hasattr(detector, "fit"):
+        raise ConfigError("k-shot runs need AnomalyDetector.fit, which this version of vlad does not have; use --k-shot 0")
+    identity = describe(detector, dataset, settings, class_name)
+    if processes.is_first:
+        _claim(out, identity, resume)
+    processes.wait()
+    done = {sample.key for sample in read_samples(out)}
+    units = plan_units(dataset, settings)
+    todo = {unit.key: _mine(unit, dataset, done, processes) for unit in units}
+    problems = [unit.skipped for unit in units if unit.skipped]
+    processes.wait()  # nobody writes before everybody has read
+    with SampleWriter(out, processes.index) as writer, _progress(sum(map(len, todo.values())), quiet, processes) as progress:
+        for unit in units:
+            if todo[unit.key]:
+                progress.set_postfix_str(f"{unit.category.name} k={unit.k_shot}")
+                try:
+                    for sample in _run_unit(detector, unit, todo[unit.key], dataset, writer, settings, batch_size, class_name):
+                        writer.add(sample)
+                        progress.update()
+                except VladError as error:  # one category must not end the run for the others
+                    problems.append(f"{unit.category.name}, k={unit.k_shot}, seed {unit.seed}: {error}")
+    processes.wait()
+    if processes.is_first:
+        by_key = {sample.key: sample for sample in read_samples(out)}
+        keys = [(*unit.key, dataset.relative(picture.path)) for unit in units for picture in unit.test]
+        write_merged(out, [by_key[key] for key in keys if key in by_key])
+    return problems
+
+
+def describe(detector: AnomalyDetector, dataset: Dataset, settings: EvalSettings, class_name: str | None = None) -> dict[str, Any]:
+    """What decides the numbers of a run: dataset, model, prompts, detector, settings; plain JSON values. Equal for a run and its
+    continuation."""
+    backbone = detector.backbone
+    second: Any = getattr(detector, "patch_backbone", None)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "dataset": {
+            "name": dataset.layout.name,
+            "title": dataset.layout.title,
+            "categories": [category.name for category in dataset.categories],
+            "fingerprint": dataset.fingerprint,
+        },
+        "model": {
+            "name": backbone.name if second is None else f"{backbone.name} + {second.name}",
+            "source": backbone.source,
+            "fingerprint": backbone.fingerprint if second is None else f"{backbone.fingerprint} {second.fingerprint}",
+            "dtype": str(backbone.dtype).removeprefix("torch."),
+            "device": backbone.device.type,
+        },
+        "prompts": {"name": detector.prompts.name, "fingerprint": detector.prompts.fingerprint, "class_name": class_name},
+        "detector": {**detector.config.to_dict(), "scales": list(detector.scales), "temperature": detector.temperature},
+        "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+        | {"fpr_limit": dataset.layout.fpr_limit if settings.fpr_limit is None else settings.fpr_limit},
+    }
+
+
+def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
+    """Write run.json, or see that the one there says the same."""
+    path = out / "run.json"
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
+    if path.exists():
+        if not resume:
+            raise ConfigError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{path}: damaged ({error}); choose another folder") from error
+        for key, value in identity.items():
+            if before.get(key) != value:
+                raise ConfigError(f"{out} holds a run with another {key}: {before.get(key)}, now {value}; choose another folder")
+        repair(out)
+        return
+    if (out / "samples.jsonl").exists():
+        raise ConfigError(f"{out} holds samples, but no run.json that says of what; choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(identity, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _mine(unit: Unit, dataset: Dataset, done: set[tuple[str, int, int, str]], processes: Processes) -> list[Picture]:
+    """The pictures of a unit that this process still has to look at."""
+    if unit.skipped:
+        return []
+    left = [picture for picture in unit.test if (*unit.key, dataset.relative(picture.path)) not in done]
+    return left[processes.index :: processes.count]
+
+
+def _run_unit(
+    detector: AnomalyDetector,
+    unit: Unit,
+    pictures: Sequence[Picture],
+    dataset: Dataset,
+    writer: SampleWriter,
+    settings: EvalSettings,
+    batch_size: int,
+    class_name: str | None,
+) -> Iterator[Sample]:
+    noun = class_name or unit.category.class_name
+    if unit.k_shot:
+        references = [picture.path for picture in unit.references]
+        for path in references:
+            read_image(path, max_pixels=detector.config.max_pixels)  # a missing one would make it another k
+        detector = copy.copy(detector)  # the caller's keeps its own references
+        detector.config = replace(detector.config, class_name=noun)
+        detector.fit(references)  # type: ignore[attr-defined]
+    results = detector.predict_iter(
+        [picture.path for picture in pictures],
+        class_name=noun,
+        batch_size=batch_size,
+        maps=settings.maps,
+        on_error="return",
+    )
+    for picture, result in zip(pictures, results, strict=True):
+        yield _sample(unit, picture, result, dataset, writer)
+
+
+def _sample(unit: Unit, picture: Picture, result: Prediction | ImageReadError, dataset: Dataset, writer: SampleWriter) -> Sample:
+    image_path = dataset.relative(picture.path)
+    common: dict[str, Any] = {
+        "category": unit.category.name,
+        "k_shot": unit.k_shot,
+        "seed": unit.seed,
+        "image_path": image_path,
+        "defect": picture.defect,
+        "gt_label": picture.is_anomalous,
+    }
+    if isinstance(result, ImageReadError):
+        return Sample(**common, error=str(result))
+    pixels = mask_error = None
+    if result.anomaly_map is not None:
+        try:
+            truth = read_truth(picture, unit.category, result.image_size)
+        except DatasetError as error:
+            mask_error = str(error)
+        else:
+            if truth is not None:
+                arguments = (truth.mask, None) if truth.mask is not None else (truth.regions, truth.saturations)
+                name = f"{file_name(unit.category.name)}/k{unit.k_shot}_s{unit.seed}/{file_name(image_path)}"
+                pixels = writer.save_pixels(name, count_pixels(result.anomaly_map, *arguments), result.anomaly_map)
+    return Sample(
+        **common,
+        pred_score=float(result.pred_score),
+        threshold=None if result.threshold is None else float(result.threshold),
+        threshold_source=result.threshold_source,
+        pred_label=None if result.pred_label is None else bool(result.pred_label),
+        scores={name: float(value) for name, value in result.scores.items()},
+        image_size=result.image_size,
+        seconds=round(result.seconds, 6),
+        pixels=pixels,
+        mask_error=mask_error,
+    )
+
+
+@contextlib.contextmanager
+def _progress(total: int, quiet: bool, processes: Processes) -> Iterator[Any]:
+    """A bar with the time left."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="picture", disable=quiet or not processes.is_first, leave=False) as bar:
+        yield bar
