@@ -38,7 +38,7 @@ def slight_changes(picture: np.ndarray) -> Iterator[np.ndarray]:
     yield cv2.convertScaleAbs(picture, alpha=1.06, beta=0)
     yield cv2.convertScaleAbs(picture, alpha=0.94, beta=2)
     yield cv2.GaussianBlur(picture, (0, 0), max(0.5, min(height, width) / 600))
-    noise = np.random.default_rng(0).normal(0, 3, picture.shape)
+    noise = np.random.default_rng(0).normal(0, 1.5, picture.shape)
     yield np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 

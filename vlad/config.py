@@ -30,7 +30,7 @@ class DetectorConfig:
 
     # With references. The first five shape what is remembered: to change them, fit again.
     scorer: str | None = None  # "winclip", "nearest" or "subspace"; None: winclip with a CLIP alone, else nearest. See README
-    rotations: int = 1  # each reference is remembered at so many evenly spread angles; 8 for parts that lie at any angle
+    rotations: int | None = None  # references are remembered at so many angles; None: 8 for up to 16 references, 1 for more or winclip
     coreset: float | None = None  # share of the normal tokens to keep, 0.1 for large banks; None keeps all
     foreground: bool = False  # look at the part alone, where it stands out from its background clearly enough
     text_weight: float | None = None  # of the text score beside the references; None takes the backbone's (CLIP 0.5, lite 0)
@@ -67,7 +67,8 @@ class DetectorConfig:
             raise _problem("calibration", "'student', 'quantile' or 'conformal'", self.calibration)
         if not isinstance(self.foreground, bool):
             raise _problem("foreground", "True or False", self.foreground)
-        self._set("rotations", _whole("rotations", "a whole number >= 1", self.rotations, 1))
+        if self.rotations is not None:
+            self._set("rotations", _whole("rotations", "None, or a whole number >= 1", self.rotations, 1))
         if self.coreset is not None:
             self._set("coreset", _number("coreset", "None, or a share from 0.001 to 1", self.coreset, 0.001, 1))
         if self.text_weight is not None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vlad.augment import slight_changes
 from vlad.errors import ConfigError, ImageReadError, VladWarning
-from vlad.images import find_images, read_image
+from vlad.images import describe_source, find_images, read_image
 from vlad.references import Reference, ReferenceMemory, fingerprint
 from vlad.scorer import tile_grid, tiles
 from vlad.scoring.calibration import Calibration
@@ -56,6 +56,7 @@ def fit_memory(detector: AnomalyDetector, memory: ReferenceMemory, references: A
             )
         raise ConfigError("expected at least one normal picture as reference, got none")
     if found:
+        memory.settle(len(memory.references) + len(found))
         # Sorted, so that the order in which they were given never matters, to a coreset neither. Read again rather than held: 1,000
         # decoded pictures fill a memory that their tokens do not.
         ordered = [found[key] for key in sorted(found)]
@@ -76,7 +77,7 @@ def forget(detector: AnomalyDetector, references: Any) -> ReferenceMemory:
         wanted = item.sha256 if isinstance(item, Reference) else fingerprint(read_image(item, max_pixels=detector.config.max_pixels))
         numbers = [number for number, reference in memory.references.items() if reference.sha256 == wanted]
         if not numbers:
-            raise ConfigError(f"{str(item)[:200]} is not among the {len(memory.references)} references; see detector.references")
+            raise ConfigError(f"{describe_source(item)} is not among the {len(detector.references)} references; see detector.references")
         memory.remove(numbers[0])
     if not memory.references:
         raise ConfigError("no reference would be left; fit() others instead")
@@ -176,7 +177,7 @@ def _report(detector: AnomalyDetector, references: list[Reference], failed: list
     if not references:
         return
     least = _ENLARGED * detector.encoder.size
-    small = [reference for reference in references if min(reference.size) < least]
+    small = sorted((reference for reference in references if min(reference.size) < least), key=lambda reference: min(reference.size))
     if small:
         note(
             f"{small[0].path or 'a reference'}: {small[0].size[1]} x {small[0].size[0]} pixels are enlarged to {detector.encoder.size}, "

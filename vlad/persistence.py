@@ -190,7 +190,8 @@ def _load_memory(detector: AnomalyDetector, folder: Path, values: dict[str, Any]
     wanted = detector._memory_settings()
     for field in fields(MemorySettings):
         before, now = getattr(memory.settings, field.name), getattr(wanted, field.name)
-        if before != now and field.name != "tile":  # another tile is possible, and predict warns
+        left_open = field.name == "tile" or (field.name == "rotations" and now is None)  # another tile is possible, and predict warns
+        if before != now and not left_open:
             raise ConfigError(f"{folder} was fitted with {field.name}={before!r}, not {now!r}; leave the setting out, or fit again")
     return memory
 

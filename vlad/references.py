@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SCORERS = ("winclip", "nearest", "subspace")
 _PATCHES = "patches"
+_FEW, _FEW_ROTATIONS = 16, 8
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class MemorySettings:
 
     scorer: str
     scales: tuple[int, ...]
-    rotations: int = 1
+    rotations: int | None = None
     coreset: float | None = None
     foreground: bool = False
     tile: int | None = None
@@ -113,6 +114,16 @@ class ReferenceMemory:
         other._next = self._next
         return other
 
+    def settle(self, count: int) -> None:
+        """Choose the number of rotations for `count` references, unless it is given or was chosen before.
+
+        A few references show a part at a few angles only, and turned copies stand for those that are missing; many need no copies, which
+        would cost as many passes. WinCLIP+ knows none.
+        """
+        if self.settings.rotations is None:
+            turns = _FEW_ROTATIONS if self.settings.scorer != "winclip" and count <= _FEW else 1
+            self.settings = replace(self.settings, rotations=turns)
+
     @property
     def scales(self) -> tuple[int, ...]:
         """Scales of the windows that `compare` needs in a view, beside patch tokens."""
@@ -136,7 +147,7 @@ class ReferenceMemory:
             number, self._next = self._next, self._next + 1
             self.references[number] = reference
             for is_whole, shown in ((True, picture), *((False, crop) for crop in views(picture))):
-                for turn, (turned, mask) in enumerate(rotations(shown, self.settings.rotations)):
+                for turn, (turned, mask) in enumerate(rotations(shown, self.settings.rotations or 1)):
                     (view,) = encoder.see([turned], patches=True, scales=self.scales, text=is_whole and turn == 0)
                     pending.take(number, view, mask)
                     if is_whole and turn == 0:

@@ -50,7 +50,11 @@ ScorerOption = Annotated[
 ]
 Rotations = Annotated[
     int | None,
-    typer.Option(min=1, help="Remember references at N angles; 8 for parts that lie at any angle.  [default: 1]", show_default=False),
+    typer.Option(
+        min=1,
+        help="Remember references at N angles; 1 where a turned part is a defect.  [default: 8 for up to 16 references]",
+        show_default=False,
+    ),
 ]
 Coreset = Annotated[
     float | None, typer.Option(min=0.001, max=1, help="Share of the normal tokens to keep, e.g. 0.1.  [default: all]", show_default=False)

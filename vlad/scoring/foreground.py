@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 _BORDER_SHARE = 0.9  # of the outermost patches must be background
 _SEPARATION = 0.75  # share of the projections' variance that the two sides explain; two halves of one uniform bar explain 0.75
-_LEAST, _MOST = 0.05, 0.9  # share of a picture that a part may fill
+_LEAST, _MOST = 0.05, 0.75  # share of a picture that a part may fill; some encoders see the picture's border as another world
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def find_foreground(tokens: Sequence[Tensor], grids: Sequence[tuple[int, int]]) 
     """The foreground of normal pictures with tokens (P, C) on their grids, or None where it is not safe to cut anything off.
 
     Safe means: the first principal component splits the patches of all references into two clearly separate groups (Otsu's criterion),
-    one of them covers at least nine tenths of every picture's outermost patches, and the other five to ninety per cent of every picture.
+    one of them covers at least nine tenths of every picture's outermost patches, and the other 5 to 75 % of every picture.
     A texture that fills the picture, or a part that touches its border, is not cut. (AnomalyDINO, arXiv 2405.14529, section 3.1, decides
     by a list of categories.)
     """
