@@ -33,13 +33,14 @@ class View:
 
     @property
     def embedding(self) -> Tensor:
-        """The whole picture as one unit vector (E,): its joint embedding, or the mean of its patch tokens."""
+        """The whole picture as one unit vector (E,): the mean of its patch tokens, which see light and focus, or without them its joint
+        embedding, which was trained to see meaning."""
         from torch.nn import functional as F
 
-        if self.image is not None:
-            return F.normalize(self.image[0], dim=0)
-        assert self.patches is not None  # a view without both is never made
-        return F.normalize(self.patches.tokens.mean(0), dim=0)
+        if self.patches is not None:
+            return F.normalize(F.normalize(self.patches.tokens, dim=1).mean(0), dim=0)
+        assert self.image is not None  # a view without both is never made
+        return F.normalize(self.image[0], dim=0)
 
 
 class Encoder:

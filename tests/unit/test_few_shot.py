@@ -12,6 +12,7 @@ from vlad import AnomalyDetector
 from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.lite.backbone import LiteBackbone
 from vlad.lite.data import ProductLine
+from vlad.references import MemorySettings, ReferenceMemory
 
 
 @pytest.fixture(scope="module")
@@ -113,12 +114,12 @@ class TestAnyKind:
 
 class TestDistances:
     def test_a_reference_has_distance_zero(self, lite, good):
-        detector = AnomalyDetector(lite).fit(good[:3])
+        detector = AnomalyDetector(lite, rotations=1).fit(good[:3])
         for result in detector.predict(good[:3]):
             assert result.pred_score == 0 and result.anomaly_map.max() == 0
 
     def test_adding_a_reference_never_raises_a_distance(self, lite, good, bad):
-        detector = quiet(AnomalyDetector(lite).fit, good[:1])
+        detector = quiet(AnomalyDetector(lite, rotations=1).fit, good[:1])
         before = detector.predict([bad, good[5]])
         quiet(detector.add_references, good[1:4])
         for a, b in zip(before, detector.predict([bad, good[5]]), strict=True):
@@ -130,25 +131,26 @@ class TestDistances:
         assert rotated.pred_score < 0.1 * plain.pred_score
 
     def test_a_defect_is_found(self, lite, good, bad):
-        detector = AnomalyDetector(lite).fit(good[:4])
+        detector = AnomalyDetector(lite, rotations=1).fit(good[:4])
         found, normal = detector.predict([bad, good[5]])
         assert found.pred_label and not normal.pred_label and found.pred_score > 1.5 * normal.pred_score
 
     @pytest.mark.parametrize(
-        ("settings", "count", "rotations"), [({}, 16, 8), ({}, 17, 1), ({"rotations": 3}, 17, 3), ({"rotations": 1}, 2, 1)]
+        ("scorer", "given", "count", "rotations"),
+        [("nearest", None, 16, 8), ("subspace", None, 1, 8), ("nearest", None, 17, 1), ("nearest", 3, 17, 3), ("winclip", None, 2, 1)],
     )
-    def test_few_references_are_turned(self, lite, settings, count, rotations):
-        line = ProductLine("disc", 1, 64)
-        detector = quiet(AnomalyDetector(lite, **settings).fit, [line.sample(number).image for number in range(count)])
-        assert detector.memory.settings.rotations == rotations
-        owners = detector.memory.banks["patches"].owners
-        assert 1 <= (owners == 0).sum() / 400 <= rotations and ((owners == 0).sum() == 400) == (rotations == 1)
+    def test_few_references_are_turned(self, scorer, given, count, rotations):
+        memory = ReferenceMemory(MemorySettings(scorer=scorer, scales=(), rotations=given))
+        memory.settle(count)
+        assert memory.settings.rotations == rotations
+        memory.settle(1000)  # of those that are added later, too
+        assert memory.settings.rotations == rotations
 
     def test_text_weight(self, lite, good, bad):
-        zero_shot = AnomalyDetector(lite).predict(bad)
-        alone = AnomalyDetector(lite).fit(good[:2]).predict(bad)
+        zero_shot = AnomalyDetector(lite, rotations=1).predict(bad)
+        alone = AnomalyDetector(lite, rotations=1).fit(good[:2]).predict(bad)
         assert alone.pred_score == alone.scores["reference"] and alone.scores["text_image"] == zero_shot.pred_score
-        both = AnomalyDetector(lite, text_weight=0.3).fit(good[:2]).predict(bad)
+        both = AnomalyDetector(lite, rotations=1, text_weight=0.3).fit(good[:2]).predict(bad)
         assert both.pred_score == pytest.approx(0.3 * zero_shot.pred_score + 0.7 * alone.pred_score, abs=1e-6)
 
     def test_foreground(self, lite):
@@ -161,18 +163,18 @@ class TestDistances:
             texture = np.random.default_rng(seed).integers(60, 200, (256, 256, 3))
             return np.where(inside[..., None], texture, 128).astype(np.uint8)
 
-        detector = AnomalyDetector(lite, foreground=True).fit([disc(1), disc(2)])
+        detector = AnomalyDetector(lite, rotations=1, foreground=True).fit([disc(1), disc(2)])
         dirty = disc(3)
         dirty[:16, :16] = 0
         assert detector.memory.foreground is not None and detector.predict(dirty).anomaly_map[:24, :24].max() == 0
-        assert AnomalyDetector(lite).fit([disc(1), disc(2)]).predict(dirty).anomaly_map[:24, :24].max() > 0
+        assert AnomalyDetector(lite, rotations=1).fit([disc(1), disc(2)]).predict(dirty).anomaly_map[:24, :24].max() > 0
         with pytest.warns(VladWarning, match="does not stand out"):
-            AnomalyDetector(lite, foreground=True).fit([rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for _ in range(2)])
+            AnomalyDetector(lite, rotations=1, foreground=True).fit([rng.integers(0, 256, (256, 256, 3), dtype=np.uint8) for _ in range(2)])
 
     def test_tiles_are_compared_with_tiles(self, lite):
         rng = np.random.default_rng(0)
         picture = rng.integers(0, 256, (400, 700, 3), dtype=np.uint8)
-        detector = AnomalyDetector(lite, tile=400).fit([picture, picture[:, ::-1].copy()])
+        detector = AnomalyDetector(lite, rotations=1, tile=400).fit([picture, picture[:, ::-1].copy()])
         result = detector.predict(picture)
         assert result.pred_score == 0 and result.anomaly_map.max() == 0 and result.scores["tiles"] == 2
         with pytest.warns(VladWarning, match="seen with tile=400"):
@@ -182,23 +184,23 @@ class TestDistances:
 class TestThresholds:
     def test_leave_one_out_by_hand(self, lite, good):
         """Each reference's score is what a detector fitted to the others gives it."""
-        detector = AnomalyDetector(lite, calibration="conformal", fpr_limit=0.5).fit(good[:4])
-        others = [AnomalyDetector(lite).fit([g for j, g in enumerate(good[:4]) if j != i]).predict(good[i]) for i in range(4)]
+        detector = AnomalyDetector(lite, rotations=1, calibration="conformal", fpr_limit=0.5).fit(good[:4])
+        others = [AnomalyDetector(lite, rotations=1).fit([g for j, g in enumerate(good[:4]) if j != i]).predict(good[i]) for i in range(4)]
         assert detector.memory.calibration.image_scores == pytest.approx(sorted(r.pred_score for r in others), abs=1e-6)
         result = detector.predict(good[5])
         assert result.threshold == pytest.approx(sorted(r.pred_score for r in others)[2], abs=1e-6)  # rank ceil(5 * 0.5)
         assert result.mask_threshold == pytest.approx(sorted(float(r.anomaly_map.max()) for r in others)[2], abs=1e-6)
 
     def test_who_gives_it(self, lite, good):
-        detector = AnomalyDetector(lite).fit(good[:3])
+        detector = AnomalyDetector(lite, rotations=1).fit(good[:3])
         of_references = detector.predict(good[5])
         given = detector.predict(good[5], threshold=0.3)
         assert (given.threshold, given.threshold_source) == (0.3, "user") and given.mask_threshold == of_references.mask_threshold
         assert detector.predict(good[5], mask_threshold=0.2).mask_threshold == 0.2
-        assert AnomalyDetector(lite).predict(good[5]).threshold_source == "text"
+        assert AnomalyDetector(lite, rotations=1).predict(good[5]).threshold_source == "text"
 
     def test_one_reference_is_enough(self, lite, good, bad):
-        detector = AnomalyDetector(lite).fit(good[0])
+        detector = AnomalyDetector(lite, rotations=1).fit(good[0])
         assert not detector.memory.calibration.is_held_out and len(detector.memory.calibration.image_scores) == 8
         assert (
             detector.predict(np.random.default_rng(0).integers(0, 256, bad.shape, dtype=np.uint8)).pred_label
@@ -208,7 +210,8 @@ class TestThresholds:
     def test_fewer_false_alarms_are_a_higher_threshold(self, lite, good):
         for method in ("student", "quantile"):
             limits = [
-                AnomalyDetector(lite, calibration=method, fpr_limit=limit).fit(good[:5]).predict(good[5]).threshold for limit in (0.2, 0.01)
+                AnomalyDetector(lite, rotations=1, calibration=method, fpr_limit=limit).fit(good[:5]).predict(good[5]).threshold
+                for limit in (0.2, 0.01)
             ]
             assert limits[0] < limits[1]
 
@@ -228,12 +231,12 @@ class TestOddReferences:
         broken.write_bytes(b"\x89PNG\r\n\x1a\n")
         tiny = np.zeros((8, 8, 3), np.uint8)
         with pytest.warns(VladWarning) as notes:
-            detector = AnomalyDetector(lite).fit([good[0], broken, tiny, good[1], tmp_path / "missing.png"])
+            detector = AnomalyDetector(lite, rotations=1).fit([good[0], broken, tiny, good[1], tmp_path / "missing.png"])
         text = "\n".join(str(note.message) for note in notes)
         assert all(word in text for word in ("broken.png", "8 x 8", "missing.png")) and len(detector.references) == 2
 
     def test_or_raised(self, lite, good, tmp_path):
-        detector = AnomalyDetector(lite).fit(good[:2])
+        detector = AnomalyDetector(lite, rotations=1).fit(good[:2])
         with pytest.raises(ImageReadError, match=r"missing\.png"):
             detector.fit([good[3], tmp_path / "missing.png"], on_error="raise")
         assert len(detector.references) == 2  # a fit that fails leaves everything as it was
@@ -242,7 +245,7 @@ class TestOddReferences:
         ("references", "error"), [([], ConfigError), ([b"no picture"], ImageReadError), ([b"a", b"b"], ImageReadError)]
     )
     def test_none_is_left(self, lite, good, references, error):
-        detector = AnomalyDetector(lite, class_name="gear").fit(good[:2])
+        detector = AnomalyDetector(lite, rotations=1, class_name="gear").fit(good[:2])
         with pytest.raises(error):
             quiet(detector.fit, references, class_name="other")
         assert len(detector.references) == 2 and detector.config.class_name == "gear"
@@ -251,7 +254,7 @@ class TestOddReferences:
         copy = tmp_path / "copy.png"
         Image.fromarray(good[0]).save(copy)
         with pytest.warns(VladWarning, match=r"copy\.png: the same picture is a reference already"):
-            detector = AnomalyDetector(lite).fit([good[0], copy, good[1]])
+            detector = AnomalyDetector(lite, rotations=1).fit([good[0], copy, good[1]])
         assert len(detector.references) == 2
         with pytest.warns(VladWarning, match="already, left out"):
             detector.add_references(good[0])
@@ -259,7 +262,7 @@ class TestOddReferences:
 
     def test_mixed_sizes_and_small_ones_are_noted(self, lite, good):
         with pytest.warns(VladWarning) as notes:
-            AnomalyDetector(lite).fit([good[0], good[1][:100], good[2][:60, :60]])
+            AnomalyDetector(lite, rotations=1).fit([good[0], good[1][:100], good[2][:60, :60]])
         text = "\n".join(str(note.message) for note in notes)
         assert "different shapes, width to height from 1.00 to 1.60" in text and "60 x 60 pixels are enlarged to 320" in text
 
@@ -267,10 +270,10 @@ class TestOddReferences:
         for number, picture in enumerate(good[:3]):
             Image.fromarray(picture).save(tmp_path / f"{number}.png")
         for references in (tmp_path, [tmp_path], str(tmp_path), sorted(tmp_path.iterdir()), np.stack(good[:3])):
-            assert len(AnomalyDetector(lite).fit(references).references) == 3
+            assert len(AnomalyDetector(lite, rotations=1).fit(references).references) == 3
 
     def test_what_cannot_be_removed(self, lite, good):
-        detector = AnomalyDetector(lite)
+        detector = AnomalyDetector(lite, rotations=1)
         with pytest.raises(ConfigError, match="no references to remove"):
             detector.remove_references(good[:1])
         detector.fit(good[:2])
@@ -281,7 +284,7 @@ class TestOddReferences:
         assert len(detector.references) == 2
 
     def test_a_reference_that_cannot_be_seen_again(self, lite, good, tmp_path):
-        folder = AnomalyDetector(lite).fit(good[:3]).save(tmp_path / "saved")
+        folder = AnomalyDetector(lite, rotations=1).fit(good[:3]).save(tmp_path / "saved")
         loaded = AnomalyDetector.load(folder)
         with pytest.warns(VladWarning, match="cannot be seen again, so old scores stay"):
             loaded.add_references(good[3:5])
