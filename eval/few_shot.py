@@ -91,9 +91,8 @@ def main() -> None:
     if hasattr(backbone, "encode_patches"):
         backbone = Remembering(backbone)
     print(f"{backbone.name} {json.dumps(options.options)}, float32", file=sys.stderr)
-    print(
-        "| settings | category | k | seeds | image AUROC | pixel AUROC | AUPRO | false alarms | recall |\n|---|---|---|---|---|---|---|---|---|"
-    )
+    print("| settings | category | k | seeds | image AUROC | pixel AUROC | AUPRO | false alarms | recall |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for settings in options.settings:
         detector = AnomalyDetector(backbone, **settings)
         for k in options.k:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 16_384  # tokens that are thinned out together; time per token grows with it, memory is one block's
+BLOCK = 8_192  # tokens that are thinned out together; time per token grows with it, memory is one block's
 
 
 @dataclass(frozen=True)
