@@ -36,7 +36,8 @@ def find_foreground(tokens: Sequence[Tensor], grids: Sequence[tuple[int, int]]) 
     """The foreground of normal pictures with tokens (P, C) on their grids, or None where it is not safe to cut anything off.
 
     Safe means: the first principal component splits the patches of all references into two clearly separate groups (Otsu's criterion),
-    one of them covers at least nine tenths of every picture's outermost patches and half of those two deeper, the other 5 to 75 % of a picture.
+    one of them covers at least nine tenths of every picture's outermost patches and half of those two deeper, and the other 5 to 75 % of
+    every picture.
     A texture that fills the picture, or a part that touches its border, is not cut. (AnomalyDINO, arXiv 2405.14529, section 3.1, decides
     by a list of categories.)
     """
