@@ -133,7 +133,7 @@ def _is_whole(results: dict[str, Any], dataset: Dataset | None) -> bool:
     from vlad.evaluation.datasets import LAYOUTS
 
     layout = dataset.layout if dataset is not None else LAYOUTS.get(results["dataset"]["name"])
-    return bool(layout and layout.counts) and set(layout.counts) <= set(results["dataset"]["categories"]) if layout else False
+    return layout is not None and bool(layout.counts) and set(layout.counts) <= set(results["dataset"]["categories"])
 
 
 def _block(out: Path, results: dict[str, Any], samples: Sequence[Sample], k_shot: int, dataset: Dataset | None) -> Block:

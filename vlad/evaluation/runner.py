@@ -87,7 +87,7 @@ def _unit(category: Category, k_shot: int, seed: int) -> Unit:
     if len(references) < k_shot:
         skipped = f"{category.name} has {len(category.references)} references, k={k_shot} with seed {seed} needs {(seed + 1) * k_shot}"
     elif not test:
-        skipped = f"{category.name} has no test picture"
+        skipped = f"{category.name}, k={k_shot}, seed {seed}: there is no test picture"
     return Unit(category, k_shot, seed, references, test, skipped)
 
 
