@@ -217,6 +217,20 @@ class TestRun:
         assert unit["metrics"]["pixel_auroc"] == pytest.approx(auroc(masks, maps), abs=unit["pixel_errors"]["pixel_auroc"] + 1e-12)
         assert unit["pixel_errors"]["aupro"] < 1e-2
 
+    def test_saturated_regions_give_spro(self, detector, tmp_path):
+        folder = tmp_path / "data/pushpins"
+        for number in range(3):
+            draw(folder / f"test/good/{number}.png", number)
+            truth = folder / f"ground_truth/logical_anomalies/{number}/000.png"
+            draw(folder / f"test/logical_anomalies/{number}.png", 9 + number, defect=True, mask=truth)
+        rule = {"defect_name": "missing", "pixel_value": 255, "saturation_threshold": 20, "relative_saturation": False}
+        (folder / "defects_config.json").write_text(json.dumps([rule]))
+        run(detector, load_dataset(tmp_path / "data"), tmp_path / "out")
+        results = summarise(tmp_path / "out")
+        metrics = results["units"][0]["metrics"]
+        assert metrics["spro"] is not None and "aupro" not in metrics and results["settings"]["fpr_limit"] == 0.05
+        assert "sPRO" in write_report(tmp_path / "out")[0].read_text()
+
     @pytest.mark.parametrize(
         ("values", "message"),
         [

@@ -82,6 +82,7 @@ def write_report(out: Path, dataset: Dataset | None = None) -> list[Path]:
         "results": results,
         "headlines": [(name, title) for name, title in HEADLINES.items() if _has(results, name)],
         "meanings": {name: text for name, text in MEANINGS.items() if _has(results, name)},
+        "colours": charts.COLOURS,
         "anchors": _anchors(results),
         "is_whole": _is_whole(results, dataset),
         "blocks": [_block(out, results, samples, k_shot, dataset) for k_shot in sorted({unit["k_shot"] for unit in results["units"]})],
