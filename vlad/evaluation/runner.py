@@ -271,9 +271,10 @@ def _run_unit(
         references = [picture.path for picture in unit.references]
         for path in references:
             read_image(path, max_pixels=detector.config.max_pixels)  # a missing one would make it another k
-        detector = copy.copy(detector)  # the caller's keeps its own references
-        detector.config = replace(detector.config, class_name=noun)
-        detector.fit(references)  # type: ignore[attr-defined]
+        own: Any = copy.copy(detector)  # the caller's keeps its own references
+        own.config = replace(own.config, class_name=noun)
+        own.fit(references)
+        detector = own
     results = detector.predict_iter(
         [picture.path for picture in pictures],
         class_name=noun,
