@@ -18,7 +18,7 @@ from vlad.errors import ConfigError, DatasetError, PromptError
 from vlad.evaluation import runner
 from vlad.evaluation import search as search_module
 from vlad.evaluation.anchors import load_anchors
-from vlad.evaluation.cache import CachedBackbone
+from vlad.evaluation.cache import CachedBackbone, use_cache
 from vlad.evaluation.charts import Line, curves, histogram
 from vlad.evaluation.compare import compare_runs
 from vlad.evaluation.datasets import LAYOUTS, load_dataset
@@ -577,6 +577,17 @@ class TestSearch:
         (category,) = load_dataset(data, categories=["nut"]).categories
         outcome = search(detector, category, prompts=["winclip"], class_names=["nut", "nuts_01", "nut"], folds=2, repeats=1)
         assert len({one.class_name for one in outcome.candidates}) == len(outcome.candidates)
+
+    def test_a_backbone_without_words(self, detector, data):
+        class Wordless:
+            name = "wordless"
+
+        detector.backbone = Wordless()
+        (category,) = load_dataset(data, categories=["nut"]).categories
+        with pytest.raises(ConfigError, match="wordless knows no words"):
+            search(detector, category)
+        with pytest.raises(ConfigError, match="leave the cache out"):
+            use_cache(detector, data)
 
     def test_too_few_pictures(self, detector, data):
         (category,) = load_dataset(data, categories=["nut"]).categories

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlad.errors import DatasetError, ImageReadError
+from vlad.errors import ConfigError, DatasetError, ImageReadError
 from vlad.evaluation.datasets import Category
 from vlad.images import preprocess, read_image
 from vlad.metrics import auroc
@@ -110,6 +110,7 @@ def search(
         seed: of the parts.
 
     Raises:
+        ConfigError: the backbone knows no words.
         DatasetError: fewer pictures of a kind than folds.
         PromptError: a prompt set is unknown or malformed, or a noun cannot stand in a sentence.
     """
@@ -119,6 +120,8 @@ def search(
         list(prompts) if prompts is not None else sorted((info.name for info in available_prompts()), key=lambda name: name != "winclip")
     )
     nouns = list(class_names) if class_names is not None else [category.class_name, "object"]
+    if not hasattr(detector.backbone, "encode_text"):
+        raise ConfigError(f"{detector.backbone.name} knows no words, so there is no prompt to choose; take a CLIP or lite")
     embeddings, labels, problems = _embed(detector, category)
     n_good, n_anomalous = int((~labels).sum()), int(labels.sum())
     if min(n_good, n_anomalous) < folds:
@@ -165,10 +168,11 @@ def _embed(detector: AnomalyDetector, category: Category) -> tuple[Any, np.ndarr
 
     labels, rows, problems = [], [], []
     batch: list[np.ndarray] = []
+    backbone: Any = detector.backbone
 
     def flush() -> None:
         if batch:
-            rows.append(detector.backbone.encode_image(preprocess(batch, detector.backbone.preprocessing)).image)
+            rows.append(backbone.encode_image(preprocess(batch, backbone.preprocessing)).image)
             batch.clear()
 
     for picture in category.test:
@@ -189,7 +193,8 @@ def _score(detector: AnomalyDetector, embeddings: Any, normal: Sequence[str], an
     """Zero-shot picture scores (N,) for the two sides' sentences."""
     from vlad.scoring.text import score_text, text_vectors
 
-    encoded = detector.backbone.encode_text([*normal, *anomalous])
+    backbone: Any = detector.backbone
+    encoded = backbone.encode_text([*normal, *anomalous])
     vectors = text_vectors(encoded[: len(normal)], encoded[len(normal) :])
-    scored = score_text(embeddings, {}, vectors, grid=detector.backbone.grid, temperature=detector.temperature)
+    scored = score_text(embeddings, {}, vectors, grid=backbone.grid, temperature=detector.temperature)
     return scored.image.cpu().numpy().astype(np.float64)
