@@ -22,11 +22,21 @@ class DetectorConfig:
     class_name: str | None = None  # noun for the prompts when predict() names none; None says "object"
     scales: tuple[int, ...] | None = None  # window sides in patches; None takes the backbone's, () the picture as a whole only
     temperature: float | None = None  # softmax temperature of the text score; None takes the backbone's (0.07)
-    threshold: float | None = None  # a picture above it is anomalous; None takes 0.5, where the anomalous text is as near as the normal
-    mask_threshold: float | None = None  # a pixel above it belongs to the mask; None takes the picture's threshold
+    threshold: float | None = None  # a picture above it is anomalous; None takes the references', else 0.5, as near to either text
+    mask_threshold: float | None = None  # a pixel above it belongs to the mask; None takes the references', else the picture's
     tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None or 0: as a whole
     tile_overlap: float = 0.25  # share of a tile's side that neighbours share at least
     max_pixels: int = 100_000_000  # larger pictures are refused, from the header, before they are decoded
+
+    # With references. The first five shape what is remembered: to change them, fit again.
+    scorer: str | None = None  # "winclip", "nearest" or "subspace"; None: winclip with a CLIP alone, else nearest. See README
+    rotations: int | None = None  # references are remembered at so many angles; None: 8 for up to 16 references, 1 for more or winclip
+    coreset: float | None = None  # share of the normal tokens to keep, 0.1 for large banks; None keeps all
+    foreground: bool = False  # look at the part alone, where it stands out from its background clearly enough
+    text_weight: float | None = None  # of the text score beside the references; None takes the backbone's (CLIP 0.5, lite 0)
+    top_share: float = 0.01  # the image score is the mean of this share of the highest patch distances; winclip takes the maximum
+    calibration: str = "student"  # the threshold from references: "student", "quantile" or "conformal", see scoring/calibration.py
+    fpr_limit: float = 0.05  # false-positive rate that this threshold aims at
 
     def __post_init__(self) -> None:
         if self.class_name is not None and not isinstance(self.class_name, str):
@@ -48,6 +58,23 @@ class DetectorConfig:
             self._set("tile", tile or None)
         self._set("tile_overlap", _number("tile_overlap", "a share from 0 to 0.75", self.tile_overlap, 0, 0.75))
         self._set("max_pixels", _whole("max_pixels", "a whole number >= 1", self.max_pixels, 1))
+        self._check_references()
+
+    def _check_references(self) -> None:
+        if self.scorer not in (None, "winclip", "nearest", "subspace"):
+            raise _problem("scorer", "None, 'winclip', 'nearest' or 'subspace'", self.scorer)
+        if self.calibration not in ("student", "quantile", "conformal"):
+            raise _problem("calibration", "'student', 'quantile' or 'conformal'", self.calibration)
+        if not isinstance(self.foreground, bool):
+            raise _problem("foreground", "True or False", self.foreground)
+        if self.rotations is not None:
+            self._set("rotations", _whole("rotations", "None, or a whole number >= 1", self.rotations, 1))
+        if self.coreset is not None:
+            self._set("coreset", _number("coreset", "None, or a share from 0.001 to 1", self.coreset, 0.001, 1))
+        if self.text_weight is not None:
+            self._set("text_weight", _number("text_weight", "None, or a weight from 0 to 1", self.text_weight, 0, 1))
+        self._set("top_share", _number("top_share", "a share from 0 to 1", self.top_share, 0, 1))
+        self._set("fpr_limit", _number("fpr_limit", "a rate from 0.0001 to 0.5", self.fpr_limit, 0.0001, 0.5))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

@@ -6,25 +6,27 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
 from vlad.config import DetectorConfig
+from vlad.encoder import Encoder
 from vlad.errors import ConfigError, ImageReadError, VladWarning
-from vlad.images import ImageSource, preprocess, read_image
+from vlad.images import ImageSource, read_image
 from vlad.prediction import Prediction
 from vlad.prompts import PromptEnsemble
-from vlad.tiling import TileGrid
+from vlad.references import MemorySettings, Reference, ReferenceMemory
+from vlad.scorer import PictureScorer, Scored, TextSide
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vlad.backbones.base import Backbone
+    from vlad.backbones.base import Backbone, PatchBackbone
+    from vlad.monitor import DriftMonitor
 
 _TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
 _BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
@@ -32,39 +34,66 @@ _TEXT_CACHE = 64  # text vectors of so many (prompt set, class name) pairs are k
 
 
 class AnomalyDetector:
-    """Finds visual anomalies with words alone (zero-shot, WinCLIP, arXiv 2303.14814).
+    """Finds visual anomalies with words alone (zero-shot, WinCLIP, arXiv 2303.14814), or with words and a few normal pictures (few-shot).
 
     ```python
     detector = AnomalyDetector.from_pretrained("auto")
     result = detector.predict("part.png", class_name="metal nut")
+    detector.fit(["ok_1.png", "ok_2.png"])  # from here on pictures are compared with these as well
     ```
 
     Args:
-        backbone: joint encoder of pictures and text, e.g. `ClipBackbone(model, tokenizer)`; `from_pretrained` makes one by name.
+        backbone: joint encoder of pictures and text, e.g. `ClipBackbone(model, tokenizer)`; `from_pretrained` makes one by name. Or a
+            patch backbone, e.g. `TimmBackbone(model)`, which knows no words and needs `fit`.
+        patch_backbone: gives the patch tokens for the comparison with references, where `backbone` is a joint encoder.
         prompts: what normal and anomalous mean in words: a shipped set's name, a YAML file, or a `PromptEnsemble`.
         **settings: fields of `DetectorConfig`, e.g. `scales=(2, 3)`, `temperature=0.07`, `class_name="metal nut"`, `threshold=0.4`.
 
     Raises:
-        ConfigError: a setting is unknown or out of range, or a scale does not fit on the backbone's grid.
+        ConfigError: a setting is unknown or out of range, a scale does not fit on the backbone's grid, or a scorer the backbone.
         PromptError: the prompt set is missing or malformed.
     """
 
-    def __init__(self, backbone: Backbone, *, prompts: PromptEnsemble | str | Path = "winclip", **settings: Any) -> None:
-        if not hasattr(backbone, "encode_image") or not hasattr(backbone, "grid"):
-            raise ConfigError(
-                f"backbone must be a backbone, got {type(backbone).__name__}; AnomalyDetector.from_pretrained(NAME) makes one by name, "
-                "ClipBackbone(model, tokenizer) from an open_clip model"
-            )
+    def __init__(
+        self,
+        backbone: Backbone | PatchBackbone,
+        *,
+        patch_backbone: PatchBackbone | None = None,
+        prompts: PromptEnsemble | str | Path = "winclip",
+        **settings: Any,
+    ) -> None:
+        self.encoder = Encoder(backbone, patch_backbone)
         self.backbone = backbone
+        self.patch_backbone = patch_backbone
         self.prompts = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
         self.config = DetectorConfig.from_dict(settings)
-        self.scales = backbone.scales if self.config.scales is None else self.config.scales
-        if self.scales and max(self.scales) > min(backbone.grid):
-            raise ConfigError(
-                f"scales {self.scales} do not fit on {backbone.name}, whose grid has {backbone.grid[0]} x {backbone.grid[1]} patches"
-            )
-        self.temperature = self.config.temperature or backbone.temperature
+        joint = self.encoder.joint
+        self.scales: tuple[int, ...] = ()
+        self.temperature = 0.0
+        if joint is not None:
+            self.scales = joint.scales if self.config.scales is None else self.config.scales
+            self.temperature = self.config.temperature or joint.temperature
+            if self.scales and max(self.scales) > min(joint.grid):
+                raise ConfigError(
+                    f"scales {self.scales} do not fit on {joint.name}, whose grid has {joint.grid[0]} x {joint.grid[1]} patches"
+                )
+        has_patch_backbone = self.encoder.patch_backbone is not None
+        of_backbone: str = "nearest" if has_patch_backbone else getattr(joint, "scorer", "winclip")
+        self.scorer = self.config.scorer or of_backbone
+        if self.scorer == "winclip" and has_patch_backbone:
+            raise ConfigError("scorer 'winclip' compares windows of a CLIP, a patch backbone has none; use 'nearest' or 'subspace'")
+        self.memory: ReferenceMemory | None = None
         self._text_cache: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+
+    @property
+    def model_name(self) -> str:
+        """Names the models and their weights; every result carries it."""
+        return self.backbone.name if self.patch_backbone is None else f"{self.backbone.name} + {self.patch_backbone.name}"
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The normal pictures that `fit` remembered, without duplicates; empty before."""
+        return () if self.memory is None else tuple(self.memory.references.values())
 
     @classmethod
     def from_pretrained(
@@ -76,6 +105,11 @@ class AnomalyDetector:
         dtype: str = "auto",
         cache_dir: str | Path | None = None,
         prompts: PromptEnsemble | str | Path | None = None,
+        patch_backbone: str | Path | PatchBackbone | None = None,
+        resolution: int | None = None,
+        square: bool | None = None,
+        layers: Sequence[int] | None = None,
+        merge: str | None = None,
         **settings: Any,
     ) -> AnomalyDetector:
         """A detector on a named model, or one that `save` wrote.
@@ -88,6 +122,8 @@ class AnomalyDetector:
             dtype: "auto" (bfloat16 where the hardware has it, else float32), "float32", "bfloat16" or "float16".
             cache_dir: folder of the hub cache; None takes the hub client's.
             prompts: see the class; None takes the saved ones, else "winclip".
+            patch_backbone: name of a patch backbone beside the model, e.g. "dinov2-small"; or the object.
+            resolution, square, layers, merge: of the patch backbone, be it the model or beside it; see `TimmBackbone`.
             **settings: fields of `DetectorConfig`; they override saved ones.
 
         Raises:
@@ -101,63 +137,190 @@ class AnomalyDetector:
         if not isinstance(name, (str, Path)) or not str(name).strip():
             raise ConfigError(f"name must be the name or the folder of a model, got {name!r}")
         options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
+        given = {"resolution": resolution, "square": square, "layers": layers, "merge": merge}
+        of_patches: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if is_saved_detector(name):
-            if pretrained is not None:
-                raise ConfigError(f"{str(name)!r} is a saved detector and names its own model; leave pretrained out")
+            for key in [*(["pretrained"] if pretrained else []), *(["patch_backbone"] if patch_backbone else []), *of_patches]:
+                raise ConfigError(f"{str(name)!r} is a saved detector and names its own model; leave {key} out")
             return cls.load(name, prompts=prompts, **options, **settings)
         config = DetectorConfig.from_dict(settings)  # a typo should not cost the time of loading a model
         prompts = "winclip" if prompts is None else prompts
         ensemble = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
         ensemble.noun(config.class_name)
-        return cls(load_backbone(str(name), pretrained=pretrained, **options), prompts=ensemble, **settings)
+        if patch_backbone is None:
+            return cls(load_backbone(str(name), pretrained=pretrained, **options, **of_patches), prompts=ensemble, **settings)
+        if isinstance(patch_backbone, (str, Path)):
+            patch_backbone = cast("PatchBackbone", load_backbone(str(patch_backbone), **options, **of_patches))
+        elif of_patches:
+            raise ConfigError(f"{', '.join(of_patches)} belong to a patch backbone given by name; make the object with them instead")
+        return cls(load_backbone(str(name), pretrained=pretrained, **options), patch_backbone=patch_backbone, prompts=ensemble, **settings)
 
     def save(self, folder: str | Path) -> Path:
-        """Write config.json and text_vectors.safetensors into `folder` (made if missing) and return it. The model's weights are not
-        copied: the folder names the model and holds the hash of its weights, which `load` checks where the precision is the same."""
+        """Write config.json, text_vectors.safetensors and, with references, memory.safetensors into `folder` (made if missing) and return
+        it. The model's weights are not copied: the folder names the model and holds the hash of its weights, which `load` checks where
+        the precision is the same. The reference pictures are not copied either, only what the model saw in them."""
         from vlad.persistence import save_detector
 
         return save_detector(self, Path(folder))
 
     @classmethod
     def load(
-        cls, folder: str | Path, *, backbone: Backbone | None = None, prompts: PromptEnsemble | str | Path | None = None, **options: Any
+        cls,
+        folder: str | Path,
+        *,
+        backbone: Backbone | PatchBackbone | None = None,
+        patch_backbone: PatchBackbone | None = None,
+        prompts: PromptEnsemble | str | Path | None = None,
+        **options: Any,
     ) -> AnomalyDetector:
-        """A detector from a folder that `save` wrote.
+        """A detector from a folder that `save` wrote. With it come the references: the folder alone gives the same scores, bit for bit on
+        the same machine.
 
         Args:
             folder: the folder.
-            backbone: needed if the detector was made from a model object instead of a name.
+            backbone, patch_backbone: needed if the detector was made from model objects instead of names.
             prompts: other prompts than the saved ones.
             **options: `device`, `dtype`, `cache_dir` of the model, and fields of `DetectorConfig` that override the saved ones.
 
         Raises:
-            ConfigError: the folder holds no detector, one of a newer version, or one of other weights than those found.
+            ConfigError: the folder holds no detector, a damaged one, one of a newer version, or one of other weights than those found; or a
+                setting would need the references to be seen again.
             WeightsNotFoundError: the weights of its model are not at hand.
         """
         from vlad.persistence import load_detector
 
-        return load_detector(cls, Path(folder), backbone=backbone, prompts=prompts, **options)
+        return load_detector(cls, Path(folder), backbone=backbone, patch_backbone=patch_backbone, prompts=prompts, **options)
 
     def text_vectors(self, class_name: str | None = None) -> Tensor:
         """Unit vectors (2, D) of the normal and the anomalous sentences for a class name, float32; cached.
 
         Raises:
             PromptError: the class name cannot be put into a sentence.
+            ConfigError: the backbone knows no words.
         """
         from vlad.scoring.text import text_vectors
 
+        if self.encoder.joint is None:
+            raise ConfigError(f"{self.backbone.name} knows no words; name a CLIP or lite as the model and this one as patch_backbone")
         class_name = class_name or self.config.class_name
         key = (self.prompts.fingerprint, self.prompts.noun(class_name))
         if key in self._text_cache:
             self._text_cache.move_to_end(key)
             return self._text_cache[key]
         normal, anomalous = self.prompts.sentences(class_name)
-        embeddings = self.backbone.encode_text([*normal, *anomalous])
+        embeddings = self.encoder.joint.encode_text([*normal, *anomalous])
         vectors = text_vectors(embeddings[: len(normal)], embeddings[len(normal) :])
         self._text_cache[key] = vectors
         if len(self._text_cache) > _TEXT_CACHE:
             self._text_cache.popitem(last=False)
         return vectors
+
+    def fit(
+        self,
+        references: ImageSource | Iterable[ImageSource],
+        *,
+        class_name: str | None = None,
+        on_error: Literal["warn", "raise"] = "warn",
+    ) -> AnomalyDetector:
+        """Remember normal pictures; from here on pictures are compared with them, and the threshold comes from them.
+
+        Replaces what was remembered before; if it fails, that stays. The order of the references never matters. A duplicate is left
+        out, because it would make the leave-one-out threshold too strict.
+
+        Args:
+            references: good pictures of the same kind of part, 1 to some 1,000; paths, folders, or whatever `read_image` takes.
+            class_name: noun for the prompts from now on; None keeps the detector's.
+            on_error: an unreadable reference is named in a warning and left out ("warn"), or raises its ImageReadError ("raise").
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            ImageReadError: no reference could be read, or one could not and `on_error` is "raise".
+            ConfigError: no references.
+        """
+        from vlad.fitting import fit_memory
+
+        config = self.config if class_name is None else replace(self.config, class_name=class_name)
+        before, self.config = self.config, config
+        try:
+            self.memory = fit_memory(self, ReferenceMemory(self._memory_settings()), references, on_error)
+        except BaseException:
+            self.config = before
+            raise
+        return self
+
+    def add_references(
+        self, references: ImageSource | Iterable[ImageSource], *, on_error: Literal["warn", "raise"] = "warn"
+    ) -> AnomalyDetector:
+        """Remember more normal pictures beside those of `fit`, and calibrate anew; see there.
+
+        References that cannot be read again (they came as data and the detector was loaded from a folder, or their file has changed)
+        keep their old scores in the calibration, and a warning says so.
+        """
+        from vlad.fitting import fit_memory
+
+        memory = ReferenceMemory(self._memory_settings()) if self.memory is None else self.memory.copy()
+        self.memory = fit_memory(self, memory, references, on_error)
+        return self
+
+    def remove_references(self, references: ImageSource | Iterable[ImageSource | Reference]) -> AnomalyDetector:
+        """Forget references, given as pictures or as items of `references`, and calibrate anew, as `add_references` does.
+
+        Raises:
+            ConfigError: one of them is not remembered, or none would be left; nothing is forgotten then.
+        """
+        from vlad.fitting import forget
+
+        self.memory = forget(self, references)
+        return self
+
+    def monitor(self, *, warm_up: int = 20, window: int = 20, limit: float = 3.0) -> DriftMonitor:
+        """Watches a stream of pictures and says when it has moved away from the references or from its own beginning; see
+        `DriftMonitor`."""
+        from vlad.monitor import DriftMonitor
+
+        return DriftMonitor(self, warm_up=warm_up, window=window, limit=limit)
+
+    def _memory_settings(self) -> MemorySettings:
+        scales = self.scales if self.scorer == "winclip" else ()
+        config = self.config
+        return MemorySettings(
+            scorer=self.scorer,
+            scales=scales,
+            rotations=config.rotations,
+            coreset=config.coreset,
+            foreground=config.foreground,
+            tile=config.tile,
+        )
+
+    @property
+    def text_weight(self) -> float:
+        """Weight in [0, 1] of the text score beside references."""
+        if self.encoder.joint is None:
+            return 0.0
+        of_backbone: float = getattr(self.encoder.joint, "text_weight", 0.5)
+        return of_backbone if self.config.text_weight is None else self.config.text_weight
+
+    def picture_scorer(
+        self, *, class_name: str | None, config: DetectorConfig, maps: bool, batch_size: int, memory: ReferenceMemory | None
+    ) -> PictureScorer:
+        """What scores pictures with these settings and this memory.
+
+        Raises:
+            PromptError: the class name cannot be put into a sentence.
+            ConfigError: the backbone knows no words and there are no references.
+        """
+        if memory is None and self.encoder.joint is None:
+            raise ConfigError(
+                f"{self.backbone.name} knows no words and has no references; fit() normal pictures first (--references DIR), or name a CLIP"
+            )
+        text = None
+        if self.encoder.joint is not None and (memory is None or self.text_weight > 0 or self.encoder.patch_backbone is None):
+            text = TextSide(self.text_vectors(class_name), self.encoder.joint.grid, self.scales, self.temperature)
+        return PictureScorer(
+            encoder=self.encoder, text=text, memory=memory, text_weight=self.text_weight, config=config, maps=maps, batch_size=batch_size
+        )
 
     @overload
     def predict(self, images: ImageSource, *, on_error: Literal["raise"] = ..., **options: Any) -> Prediction: ...
@@ -219,20 +382,20 @@ class AnomalyDetector:
             raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
         if _is_one_picture(images):
             raise ConfigError("predict_iter takes many pictures, got one; put it into a list, or call predict")
-        if config.tile is not None and config.tile < self.backbone.preprocessing.size:
+        if config.tile is not None and config.tile < self.encoder.size:
             warnings.warn(
-                f"tiles of {config.tile} pixels are enlarged to the {self.backbone.preprocessing.size} of {self.backbone.name}, "
+                f"tiles of {config.tile} pixels are enlarged to the {self.encoder.size} of {self.model_name}, "
                 "which costs time and shows nothing more; use larger tiles",
                 VladWarning,
                 stacklevel=3,
             )
-        scales = self.scales if maps else ()
         noun = self.prompts.noun(class_name or self.config.class_name)
-        vectors = self.text_vectors(class_name)
+        self._note_other_conditions(config, noun)
+        scorer = self.picture_scorer(class_name=class_name, config=config, maps=maps, batch_size=batch_size, memory=self.memory)
         start = time.perf_counter()
         for batch in self._batches(images, batch_size, on_error):
             readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
-            scored = iter(self._score_all(readable, vectors, scales, config, batch_size))
+            scored = iter(scorer.score(readable))
             seconds = (time.perf_counter() - start) / len(batch)
             for source, picture in batch:
                 if isinstance(picture, ImageReadError):
@@ -240,6 +403,25 @@ class AnomalyDetector:
                 else:
                     yield self._prediction(source, picture, next(scored), config, noun, seconds)
             start = time.perf_counter()
+
+    def _note_other_conditions(self, config: DetectorConfig, noun: str) -> None:
+        """Warn where pictures are looked at in another way than the references were."""
+        memory = self.memory
+        if memory is None:
+            return
+        if config.tile is not None and config.tile != memory.settings.tile:
+            warnings.warn(
+                f"tiles of {config.tile} pixels are compared with references that were seen with tile={memory.settings.tile}, at another "
+                f"scale; fit with tile={config.tile}",
+                VladWarning,
+                stacklevel=4,
+            )
+        if noun != memory.noun and self.text_weight > 0 and config.threshold is None:
+            warnings.warn(
+                f"the threshold was calibrated for the class name {memory.noun!r}, the text now says {noun!r}; fit with that class name",
+                VladWarning,
+                stacklevel=4,
+            )
 
     def _batches(
         self, images: Iterable[ImageSource], batch_size: int, on_error: str
@@ -272,95 +454,42 @@ class AnomalyDetector:
         return picture
 
     def _prediction(
-        self, source: ImageSource, picture: np.ndarray, scored: _Scored, config: DetectorConfig, noun: str, seconds: float
+        self, source: ImageSource, picture: np.ndarray, scored: Scored, config: DetectorConfig, noun: str, seconds: float
     ) -> Prediction:
-        threshold = _TEXT_THRESHOLD if config.threshold is None else config.threshold
+        threshold, threshold_source, mask_threshold = self._thresholds(config)
+        calibration = None if self.memory is None else self.memory.calibration
+        p_value = {} if calibration is None else {"p_value": calibration.p_value(scored.score)}
         return Prediction(
             image_path=str(source) if isinstance(source, (str, Path)) else None,
             image_size=cast(tuple[int, int], picture.shape[:2]),
             class_name=noun,
             pred_score=scored.score,
             threshold=threshold,
-            threshold_source="text" if config.threshold is None else "user",
-            mask_threshold=threshold if config.mask_threshold is None else config.mask_threshold,
+            threshold_source=threshold_source,
+            mask_threshold=mask_threshold,
             anomaly_map=scored.map,
-            scores=scored.parts,
-            model=self.backbone.name,
+            scores=scored.parts | p_value,
+            model=self.model_name,
             prompts=self.prompts.name,
             seconds=seconds,
+            embedding=scored.embedding,
             _read=partial(read_image, source, max_pixels=config.max_pixels),
         )
 
-    def _score_all(
-        self, pictures: list[np.ndarray], vectors: Tensor, scales: tuple[int, ...], config: DetectorConfig, batch_size: int
-    ) -> list[_Scored]:
-        """Score pictures of any size: those that fit in a tile in one batch, each larger one by its tiles."""
-        is_large = [config.tile is not None and max(picture.shape[:2]) > config.tile for picture in pictures]
-        small = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if not large], vectors, scales))
-        whole = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if large], vectors, ()))
-        return [
-            self._score_tiles(picture, next(whole), vectors, scales, config, batch_size) if large else next(small)
-            for picture, large in zip(pictures, is_large, strict=True)
-        ]
-
-    def _score(self, pictures: list[np.ndarray], vectors: Tensor, scales: tuple[int, ...]) -> list[_Scored]:
-        """Score each picture as a whole, in one batch."""
-        from vlad.scoring.text import score_text
-        from vlad.scoring.windows import upsample
-
-        if not pictures:
-            return []
-        grid = self.backbone.grid
-        embeddings = self.backbone.encode_image(preprocess(pictures, self.backbone.preprocessing), scales=scales)
-        scored = []
-        for index, picture in enumerate(pictures):  # one by one, so that a picture's score is bit for bit the same in every batch
-            one = slice(index, index + 1)
-            windows = {scale: values[one] for scale, values in embeddings.windows.items()}
-            text = score_text(embeddings.image[one], windows, vectors, grid=grid, temperature=self.temperature)
-            score = float(text.image)
-            parts = {"text_image": score} | {f"text_scale_{scale}_max": float(values.max()) for scale, values in text.scales.items()}
-            anomaly_map = None
-            if text.multi_scale is not None:
-                anomaly_map = upsample(text.multi_scale, grid, (picture.shape[0], picture.shape[1]))[0].cpu().numpy()
-                parts["map_max"] = float(text.multi_scale.max())
-            scored.append(_Scored(score, anomaly_map, parts))
-        return scored
-
-    def _score_tiles(
-        self, picture: np.ndarray, whole: _Scored, vectors: Tensor, scales: tuple[int, ...], config: DetectorConfig, batch_size: int
-    ) -> _Scored:
-        """The blended map of a picture's tiles; its score is the highest of the tiles and of the whole, so that a small defect counts."""
-        height, width = picture.shape[:2]
-        grid = TileGrid.over(height, width, cast(int, config.tile), overlap=config.tile_overlap, least=self.backbone.preprocessing.size)
-        best: list[float] = []
-
-        def tile_maps() -> Iterator[np.ndarray]:
-            boxes = grid.boxes()
-            while some := list(islice(boxes, batch_size)):
-                crops = [picture[top:bottom, left:right] for left, top, right, bottom in some]
-                for scored in self._score(crops, vectors, scales):
-                    best.append(scored.score)
-                    if scored.map is not None:
-                        yield scored.map
-
-        blended = grid.blend(tile_maps())
-        parts = {
-            "text_image": whole.score,
-            "text_tile_max": max(best),
-            "tiles": float(len(best)),
-        }
-        if not scales:
-            return _Scored(max(whole.score, *best), None, parts)
-        return _Scored(max(whole.score, *best), blended, parts | {"map_max": float(blended.max())})
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """Image score, float32 map (H, W) or None, and the partial scores of one picture."""
-
-    score: float
-    map: np.ndarray | None
-    parts: dict[str, float]
+    def _thresholds(self, config: DetectorConfig) -> tuple[float, str, float]:
+        """The picture's threshold, where it comes from ("user", "references" or "text"), and the pixels'."""
+        calibration = None if self.memory is None else self.memory.calibration
+        if calibration is None:
+            image = pixel = _TEXT_THRESHOLD
+            source = "text"
+        else:
+            image = calibration.image_threshold(config.calibration, config.fpr_limit)
+            pixel = calibration.pixel_threshold(config.calibration, config.fpr_limit)
+            source = "references"
+        if config.threshold is not None:
+            image, source = config.threshold, "user"
+            pixel = config.threshold if calibration is None else pixel
+        return image, source, pixel if config.mask_threshold is None else config.mask_threshold
 
 
 def _is_one_picture(images: Any) -> bool:

@@ -33,12 +33,13 @@ class Prediction:
         pred_score: in [0, 1], higher is more anomalous.
         threshold: a score above it means anomalous; None if there is none.
         threshold_source: where the threshold comes from: "text", "references" or "user".
-        mask_threshold: a pixel above it belongs to `pred_mask`.
+        mask_threshold: a pixel above it belongs to `pred_mask`; from the references unless given, also beside a given `threshold`.
         anomaly_map: float32 (H, W) in [0, 1], an absolute scale, the same for every picture; None if only the score was asked for.
         scores: every partial score by name.
         model: the model that made it.
         prompts: the prompt set that made it.
         seconds: time taken, reading included; a batch's time is shared evenly.
+        embedding: float32 (E,), the picture as a whole as a unit vector of the model's space; None if unknown.
     """
 
     image_path: str | None
@@ -54,6 +55,7 @@ class Prediction:
     prompts: str
     seconds: float
     _read: Callable[[], np.ndarray] = field(repr=False)
+    embedding: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def pred_label(self) -> bool | None:

@@ -266,6 +266,77 @@ class TestDetect:
         assert all((out / f"{Path(row['image_path']).stem}_overlay.png").exists() for row in rows)
 
 
+@pytest.fixture(scope="module")
+def references(golden, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("references")
+    for number, picture in enumerate(golden.pictures("reference")):
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    return folder
+
+
+class TestReferences:
+    @pytest.fixture(scope="class")
+    def with_references(self, model, pictures, references) -> dict[str, object]:
+        from vlad import AnomalyDetector, find_images
+
+        paths = find_images([pictures])
+        detector = AnomalyDetector.from_pretrained(str(model), device="cpu", dtype="float32", class_name="metal nut").fit(references)
+        return dict(zip(map(str, paths), detector.predict(paths), strict=True))
+
+    def test_detect(self, options, pictures, references, with_references):
+        run = vlad("detect", pictures, "--references", references, "--class-name", "metal nut", "--format", "json", *options)
+        lines = {line["image_path"]: line for line in json.loads(run.stdout)}
+        assert run.returncode == 0 and "references: 2 pictures" in run.stderr and "33.3% on average" in run.stderr
+        assert {path: line["pred_score"] for path, line in lines.items()} == {p: r.pred_score for p, r in with_references.items()}
+        assert all(
+            (line["threshold_source"], line["threshold"]) == ("references", with_references[p].threshold) for p, line in lines.items()
+        )
+
+    def test_fit_then_detect(self, options, pictures, references, with_references, tmp_path):
+        run = vlad("fit", references, "--out", tmp_path / "nut", "--class-name", "metal nut", *options)
+        assert run.returncode == 0 and "written" in run.stderr, run.stderr
+        run = vlad("detect", pictures, "--model", tmp_path / "nut", "--format", "csv", "--out", tmp_path / "out")
+        rows = {row["image_path"]: row for row in csv.DictReader(io.StringIO(run.stdout))}
+        assert run.returncode == 0 and {p: float(row["pred_score"]) for p, row in rows.items()} == {
+            p: r.pred_score for p, r in with_references.items()
+        }
+        assert {row["threshold_source"] for row in rows.values()} == {"references"}
+
+    def test_unreadable_references(self, options, pictures, references, tmp_path):
+        (tmp_path / "broken.png").write_bytes(b"no picture")
+        run = vlad("fit", references, tmp_path / "broken.png", "--out", tmp_path / "nut", "--coreset", "0.5", *options)
+        assert run.returncode == 3 and "broken.png" in run.stderr and "coreset keeps 36 of 72 tokens" in run.stderr
+        assert (tmp_path / "nut" / "config.json").exists()
+        run = vlad("fit", tmp_path / "broken.png", tmp_path / "missing", "--out", tmp_path / "none", *options)
+        assert run.returncode == 3 and "missing" in run.stderr and not (tmp_path / "none").exists()
+        run = vlad("detect", pictures, "--references", tmp_path / "missing", *options)
+        assert run.returncode == 3 and "missing" in run.stderr
+
+    def test_watch(self, options, pictures, references, with_references, tmp_path):
+        run = vlad(
+            "detect", "--watch", pictures / "broken", "--references", references, "--class-name", "metal nut", "--stop-after", "0.1",
+            "--out", tmp_path / "out", *options,
+        )  # fmt: skip
+        rows = {row["image_path"]: row for row in csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8"))}
+        assert run.returncode == 0 and len(rows) == 2 and len(run.stdout.splitlines()) == 2
+        assert all(float(row["pred_score"]) == with_references[path].pred_score for path, row in rows.items())
+        assert {path.name for path in (tmp_path / "out").glob("*_overlay.png")} == {"000_overlay.png", "001_overlay.png"}
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ([], "expected pictures to inspect or --watch, got neither"),
+            (["x.png", "--watch", "."], "got both"),
+            (["--watch", "nothing.avi", "--model", "lite"], "OpenCV cannot open it"),
+            (["--watch", ".", "--out", "results", "--model", "lite"], "lies in the watched folder"),
+        ],
+    )
+    def test_usage(self, arguments, message, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        run = vlad("detect", *arguments)
+        assert run.returncode == 2 and message in run.stderr
+
+
 class TestOutputNames:
     @pytest.mark.parametrize(
         ("paths", "stems"),
@@ -307,7 +378,7 @@ class TestOthers:
         run = vlad("doctor")
         assert run.returncode == 0, run.stdout
         assert "not reachable (HF_HUB_OFFLINE is set)" in run.stdout and str(tmp_path) in run.stdout
-        assert "embedded, loads" in run.stdout and run.stdout.count("not here") == 4
+        assert "embedded, loads" in run.stdout and run.stdout.count("not here") == 9
 
     @pytest.mark.parametrize("arguments", [["--help"], ["prompts", "list"]], ids=" ".join)
     def test_light_commands_import_nothing_heavy(self, arguments):

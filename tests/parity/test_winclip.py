@@ -167,3 +167,27 @@ def test_bfloat16_stays_near_float32(tiny_clip, golden, prompts):
     ]
     differences = [abs(a.pred_score - b.pred_score) for a, b in zip(*results, strict=True)]
     assert 0 < max(differences) < 0.05
+
+
+class TestReferences:
+    """WinCLIP+."""
+
+    def test_scores_and_maps(self, golden, detector):
+        results = detector.fit(golden.pictures("reference")).predict(golden.pictures())
+        assert_close([r.pred_score for r in results], golden.tensors["few_shot_pred_score"])
+        assert_close(np.stack([r.anomaly_map for r in results]), golden.tensors["few_shot_anomaly_map"])
+
+    def test_score_alone(self, golden, detector):
+        results = detector.fit(golden.pictures("reference")).predict(golden.pictures(), maps=False)
+        assert_close([r.pred_score for r in results], golden.tensors["few_shot_pred_score"])
+        assert all(r.anomaly_map is None for r in results)
+
+    def test_references_are_encoded_once(self, golden, detector, monkeypatch):
+        detector.fit(golden.pictures("reference"))
+        seen = []
+        original = ClipBackbone.encode_image
+        monkeypatch.setattr(
+            ClipBackbone, "encode_image", lambda self, pixels, **options: seen.append(len(pixels)) or original(self, pixels, **options)
+        )
+        detector.predict(golden.pictures())
+        assert seen == [3]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from vlad.backbones.base import Backbone
@@ -21,7 +22,11 @@ from vlad.lite.data import HELD_OUT_DEFECTS, HELD_OUT_FAMILIES, make_sample
 from vlad.lite.head import GRID, LENGTH, Head, features, flatten, unflatten, windows
 from vlad.lite.text import LENGTH as SENTENCE_LENGTH
 from vlad.lite.text import UNKNOWN, TextEncoder, tokens, vocabulary
-from vlad.lite.train import TrainConfig, make_pictures, measure, read_pictures, sides, spread, train
+from vlad.lite.train import train
+from vlad.lite.training.measure import measure, spread
+from vlad.lite.training.pictures import Recipe, make_pictures, read_pictures
+from vlad.lite.training.sentences import sides
+from vlad.lite.training.trainer import TrainConfig
 from vlad.lite.trunk import INSTALL, SHA256, Trunk, find_weights, load_weights, patch_tokens
 
 
@@ -234,7 +239,8 @@ class TestShippedWeights:
     def test_held_out_pictures_are_told_apart(self, tmp_path: Path) -> None:
         """Families and defects that training never saw; the expected margin is far below the measured one, far above chance."""
         head, text, _ = load(WEIGHTS)
-        pictures = make_pictures(tmp_path, count=60, seed=424242, families=HELD_OUT_FAMILIES, defects=HELD_OUT_DEFECTS, processes=1)
+        recipe = Recipe(60, 424242, families=HELD_OUT_FAMILIES, defects=HELD_OUT_DEFECTS, hard=0)
+        pictures = make_pictures(tmp_path, recipe, processes=1)
         numbers = measure(head, text, pictures)
         assert numbers["image_auroc"] > 0.6
         assert numbers["pixel_auroc"] > 0.7
@@ -261,7 +267,7 @@ class TestTraining:
     def test_trains_stops_and_goes_on(self, tmp_path: Path) -> None:
         """Two epochs at once equal one epoch, a new process' start, and the other epoch."""
         config = TrainConfig(pictures=48, epochs=2, batch=16, seed=3)
-        made = make_pictures(tmp_path / "pictures", count=48, seed=4, families=("disc", "wood", "leather"), processes=1)
+        made = make_pictures(tmp_path / "pictures", Recipe(48, 4, families=("disc", "wood", "leather")), processes=1)
         whole = train(tmp_path / "whole", config, pictures=made)
         parts = tmp_path / "parts"
         train(parts, config, pictures=made, stop_after=1)
@@ -279,12 +285,28 @@ class TestTraining:
             train(parts, replace(config, batch=8), pictures=made)
 
     def test_pictures_are_made_once(self, tmp_path: Path) -> None:
-        first = make_pictures(tmp_path, count=3, seed=1, processes=1)
+        first = make_pictures(tmp_path, Recipe(3, 1), processes=1)
         stamp = (tmp_path / "features.npy").stat().st_mtime_ns
-        assert len(make_pictures(tmp_path, count=3, seed=1, processes=1)) == len(first) == 3
+        assert len(make_pictures(tmp_path, Recipe(3, 1), processes=1)) == len(first) == 3
         assert (tmp_path / "features.npy").stat().st_mtime_ns == stamp
         with pytest.raises(ConfigError, match="choose another folder"):
-            make_pictures(tmp_path, count=3, seed=2, processes=1)
+            make_pictures(tmp_path, Recipe(3, 2), processes=1)
+
+    def test_photographs_are_mixed_in(self, tmp_path: Path) -> None:
+        noise = np.random.default_rng(0).integers(0, 256, (240, 300, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "one.png")
+        Image.fromarray(noise[:50]).save(tmp_path / "too_small.png")
+        (tmp_path / "broken.png").write_bytes(b"no picture")
+        recipe = Recipe(6, 1, photographs=0.5)
+        made = make_pictures(tmp_path / "pictures", recipe, photographs=tmp_path, processes=1)
+        photographs = made.kind == "photograph"
+        assert 0 < photographs.sum() < 6
+        assert set(made.family[photographs]) == {"photograph"}
+        assert "photograph" not in set(made.family[~photographs])
+        with pytest.raises(ConfigError, match="fetch them"):
+            make_pictures(tmp_path / "others", recipe, processes=1)
+        with pytest.raises(ConfigError, match="found none"):
+            make_pictures(tmp_path / "others", recipe, photographs=tmp_path / "pictures", processes=1)
 
 
 def test_words_it_does_not_know_are_named(backbone: LiteBackbone) -> None:

@@ -255,10 +255,8 @@ class TestPredict:
     def test_large_pictures_fill_a_batch_sooner(self, detector, golden, monkeypatch):
         monkeypatch.setattr("vlad.detector._BATCH_PIXELS", 2 * 96 * 96)
         sizes = []
-        original = type(detector)._score_all
-        monkeypatch.setattr(
-            type(detector), "_score_all", lambda self, pictures, *rest: sizes.append(len(pictures)) or original(self, pictures, *rest)
-        )
+        original = PictureScorer.score
+        monkeypatch.setattr(PictureScorer, "score", lambda self, pictures: sizes.append(len(pictures)) or original(self, pictures))
         results = detector.predict([*golden.pictures(), *golden.pictures("reference")], batch_size=4)
         assert sizes == [2, 2, 1] and len(results) == 5
 

@@ -1,22 +1,37 @@
-"""Frozen encoders of pictures and text. `load_backbone` finds one by name; `ClipBackbone` wraps any open_clip model object."""
+"""Frozen encoders of pictures and text. `load_backbone` finds one by name; `ClipBackbone` wraps any open_clip model object,
+`TimmBackbone` any timm model object."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlad.backbones.base import Backbone, ImageEmbeddings, Preprocessing
+    from vlad.backbones.base import Backbone, ImageEmbeddings, PatchBackbone, PatchTokens, Preprocessing
     from vlad.backbones.clip import ClipBackbone
     from vlad.backbones.registry import PRESETS, load_backbone
+    from vlad.backbones.timm import TimmBackbone
 
-__all__ = ["PRESETS", "Backbone", "ClipBackbone", "ImageEmbeddings", "Preprocessing", "load_backbone"]
+__all__ = [
+    "PRESETS",
+    "Backbone",
+    "ClipBackbone",
+    "ImageEmbeddings",
+    "PatchBackbone",
+    "PatchTokens",
+    "Preprocessing",
+    "TimmBackbone",
+    "load_backbone",
+]
 
 _ORIGIN = {
     "Backbone": "base",
     "ImageEmbeddings": "base",
+    "PatchBackbone": "base",
+    "PatchTokens": "base",
     "Preprocessing": "base",
     "ClipBackbone": "clip",
     "PRESETS": "registry",
+    "TimmBackbone": "timm",
     "load_backbone": "registry",
 }
 

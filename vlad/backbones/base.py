@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import Tensor
 
@@ -36,6 +37,46 @@ class ImageEmbeddings:
     patches: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class PatchTokens:
+    """Patch tokens of one picture.
+
+    Attributes:
+        tokens: (P, C) float32 in row-major order, not normalised.
+        grid: (rows, cols), P = rows * cols.
+        shown: share of the grid's height and width that the picture fills, from its upper left corner; the rest is padding.
+    """
+
+    tokens: Tensor
+    grid: tuple[int, int]
+    shown: tuple[float, float] = (1.0, 1.0)
+
+
+@runtime_checkable
+class PatchBackbone(Protocol):
+    """A frozen encoder of pictures alone, for few-shot matching; `name`, `source`, `fingerprint` and `preprocessing` as of `Backbone`.
+
+    Attributes:
+        options: the settings that `load_backbone` takes beside `source` to load the same backbone again.
+    """
+
+    name: str
+    source: str | None
+    preprocessing: Preprocessing
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def options(self) -> dict[str, Any]: ...
+
+    def encode_patches(self, pictures: Sequence[np.ndarray]) -> list[PatchTokens]:
+        """Patch tokens of pictures uint8 (H, W, 3) of any size, on `self.device`; each depends on its own picture alone."""
+        ...
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A frozen encoder of pictures and text in one joint space.
@@ -48,6 +89,9 @@ class Backbone(Protocol):
         grid: (rows, cols) of patches.
         scales: window sides in patches that this backbone is meant to be used with.
         temperature: the softmax temperature of the zero-shot score that this backbone is meant to be used with.
+
+    Two more attributes may say how it is meant to be used with references: `scorer` ("winclip" if missing, or "nearest") and
+    `text_weight` (0.5 if missing), the weight in [0, 1] that its text score deserves beside them.
     """
 
     name: str

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from vlad.backbones.base import Backbone
+from vlad.backbones.base import Backbone, PatchBackbone
 from vlad.errors import BackboneError, ConfigError, VladWarning, WeightsNotFoundError
 
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -25,7 +25,7 @@ _CHECKPOINT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin"}
 
 @dataclass(frozen=True)
 class Preset:
-    """A name that stands for a model and its weights; `source` is ARCHITECTURE:TAG, or hf-hub:REPO."""
+    """A name that stands for a model and its weights; `source` is ARCHITECTURE:TAG, hf-hub:REPO, or timm:MODEL."""
 
     source: str
     description: str
@@ -37,6 +37,11 @@ PRESETS: dict[str, Preset] = {
     "clip-l14-336": Preset("ViT-L-14-336:openai", "OpenAI CLIP ViT-L/14 at 336 px"),
     "siglip-b16": Preset("hf-hub:timm/ViT-B-16-SigLIP", "SigLIP ViT-B/16 at 224 px; needs the extra vlad-anomaly[vlm] for its tokenizer"),
     "lite": Preset("lite", "embedded: frozen EfficientNet-Lite0 with a text-aligned head trained on procedural pictures"),
+    "dinov2-small": Preset("timm:vit_small_patch14_dinov2.lvd142m", "DINOv2 ViT-S/14; with reference pictures only"),
+    "dinov2-base": Preset("timm:vit_base_patch14_dinov2.lvd142m", "DINOv2 ViT-B/14; with reference pictures only"),
+    "dinov3-small": Preset("timm:vit_small_patch16_dinov3.lvd1689m", "DINOv3 ViT-S/16; with reference pictures only"),
+    "dinov3-base": Preset("timm:vit_base_patch16_dinov3.lvd1689m", "DINOv3 ViT-B/16; with reference pictures only"),
+    "wide-resnet50": Preset("timm:wide_resnet50_2.tv_in1k", "Wide ResNet-50-2, maps at strides 8 and 16; with reference pictures only"),
 }
 
 
@@ -47,20 +52,24 @@ def load_backbone(
     device: str = "auto",
     dtype: str = "auto",
     cache_dir: str | Path | None = None,
-) -> Backbone:
+    **settings: Any,
+) -> Backbone | PatchBackbone:
     """The backbone of that name, with real weights or not at all.
 
     Args:
         name: "auto", a preset (see `PRESETS`), "ARCHITECTURE:TAG", "ARCHITECTURE:FILE", "hf-hub:ORG/REPO" or "ORG/REPO", or a folder
-            with open_clip_config.json and a checkpoint (also "local-dir:FOLDER").
+            with open_clip_config.json and a checkpoint (also "local-dir:FOLDER"). Patch backbones, which know no words: a preset,
+            "timm:MODEL", "timm:MODEL:FILE", or a folder with config.json and a checkpoint as timm writes them for the hub.
         pretrained: tag or checkpoint file for the architecture in `name`; safetensors, or .pt / .pth / .bin read with weights_only.
         device: see `resolve_device`.
         dtype: see `resolve_dtype`.
         cache_dir: hub cache; None takes the hub client's.
+        **settings: `resolution`, `square`, `layers` and `merge` of a patch backbone, see `TimmBackbone`.
 
     Raises:
         BackboneError: the name or the tag is unknown, the checkpoint does not fit, or the architecture allows no windows.
         WeightsNotFoundError: the weights are not at hand and cannot be fetched.
+        ConfigError: an option does not belong to the model.
     """
     options: dict[str, Any] = {"device": device, "dtype": dtype}
     head, _, file = name.partition(":")
@@ -68,6 +77,10 @@ def load_backbone(
         if file:
             _refuse_pretrained(pretrained, name)
         name, pretrained = head.lower(), file or pretrained
+    if (patch_source := _patch_source(name)) is not None:
+        return _load_patch_backbone(name, patch_source, pretrained, cache_dir, options | settings)
+    if settings:
+        raise ConfigError(f"{', '.join(settings)} belong to a patch backbone ({', '.join(_patch_presets())}, timm:MODEL), not to {name!r}")
     if name == "auto":
         if pretrained is not None:
             raise ConfigError("pretrained belongs to an architecture, got it together with model 'auto'; name the architecture")
@@ -93,7 +106,37 @@ def load_backbone(
     return _load_named(architecture, str(pretrained) if pretrained is not None else tag, cache_dir, options, label)
 
 
-def _load_auto(cache_dir: str | Path | None, options: dict[str, Any]) -> Backbone:
+def _patch_presets() -> list[str]:
+    return [name for name, preset in PRESETS.items() if preset.source.startswith("timm:")]
+
+
+def _patch_source(name: str) -> str | None:
+    """What comes after "timm:" if `name` is a patch backbone, else None."""
+    source = PRESETS[name].source if name in PRESETS else name
+    if source.startswith("timm:"):
+        return source.removeprefix("timm:")
+    folder = Path(source.removeprefix("local-dir:")).expanduser()
+    if folder.is_dir() and not (folder / CONFIG_FILE).is_file():
+        from vlad.backbones.timm import is_timm_folder
+
+        return str(folder.resolve()) if is_timm_folder(folder) else None
+    return None
+
+
+def _load_patch_backbone(
+    name: str, source: str, pretrained: str | Path | None, cache_dir: str | Path | None, options: dict[str, Any]
+) -> PatchBackbone:
+    from vlad.backbones.timm import load_timm
+
+    label = name if name in PRESETS else None
+    architecture, file = (source, None) if Path(source).expanduser().is_dir() else (source.partition(":")[0], source.partition(":")[2])
+    file = str(pretrained) if pretrained is not None else file or None
+    base = label or f"timm:{architecture}"
+    where = base if file is None else f"{base}:{Path(file).expanduser().resolve()}"
+    return load_timm(architecture, file, label=label, source=where, cache_dir=cache_dir, **options)
+
+
+def _load_auto(cache_dir: str | Path | None, options: dict[str, Any]) -> Backbone | PatchBackbone:
     try:
         return load_backbone("winclip", cache_dir=cache_dir, **options)
     except WeightsNotFoundError as error:
@@ -272,6 +315,11 @@ def preset_cached(name: str, cache_dir: str | Path | None = None) -> bool:
     source = PRESETS[name].source
     if source.startswith("hf-hub:"):
         return cached_file(source.removeprefix("hf-hub:"), WEIGHT_FILES, cache_dir) is not None
+    if source.startswith("timm:"):
+        from vlad.backbones.timm import WEIGHT_FILES as TIMM_FILES
+        from vlad.backbones.timm import hub_repo
+
+        return cached_file(hub_repo(source.removeprefix("timm:")) or "", TIMM_FILES, cache_dir) is not None
     architecture, _, tag = source.partition(":")
     repo, _, filename = open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"].rpartition("/")
     return cached_file(repo, _weight_names(filename), cache_dir) is not None

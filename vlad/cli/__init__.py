@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from vlad import __version__
-from vlad.cli import detect, doctor, eval, prompts
+from vlad.cli import detect, doctor, eval, fit, prompts
 from vlad.errors import VladError, VladWarning
 
 USAGE_ERROR, CRASH = 2, 70
@@ -30,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(name="detect")(detect.detect)
+app.command(name="fit")(fit.fit)
 app.add_typer(eval.app, name="eval")
 app.add_typer(prompts.app, name="prompts")
 app.command(name="doctor")(doctor.doctor)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vlad.cli import options
 from vlad.errors import ConfigError, ImageReadError
 
 if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
     from vlad.detector import AnomalyDetector
+    from vlad.images import ImageSource
 
 ANOMALY_FOUND, INPUT_UNREADABLE, INTERRUPTED, PIPE_CLOSED = 1, 3, 130, 141
 
@@ -28,19 +30,41 @@ class OutputFormat(StrEnum):
 
 def detect(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE|DIR|GLOB...", help="Pictures, folders or quoted globs.", show_default=False)
-    ],
-    class_name: Annotated[
-        str | None, typer.Option(help="What the pictures show, a noun: 'metal nut'. A CLIP finds more with better words.")
+        list[str] | None, typer.Argument(metavar="IMAGE|DIR|GLOB...", help="Pictures, folders or quoted globs.", show_default=False)
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="auto, a preset (see `vlad doctor`), ARCHITECTURE:TAG, ARCHITECTURE:FILE, a hub id or a folder.")
-    ] = "auto",
-    prompts: Annotated[
-        str | None, typer.Option(help="A prompt set (see `vlad prompts list`) or a YAML file.  [default: winclip]", show_default=False)
+    class_name: options.ClassName = None,
+    model: options.Model = "auto",
+    references: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR", help="Normal pictures to compare with: a folder, file or quoted glob; may be repeated.", show_default=False
+        ),
     ] = None,
-    threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="A score above it is anomalous.  [default: 0.5, the text's]", show_default=False)
+    patch_backbone: options.PatchBackbone = None,
+    resolution: options.Resolution = None,
+    prompts: options.Prompts = None,
+    threshold: options.Threshold = None,
+    scorer: options.ScorerOption = None,
+    rotations: options.Rotations = None,
+    coreset: options.Coreset = None,
+    foreground: options.Foreground = False,
+    calibration: options.CalibrationOption = None,
+    fpr_limit: options.FprLimit = None,
+    watch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|VIDEO|CAMERA",
+            help="Score new pictures of a folder, frames of a video file, or of a camera (its number or URL) as they come, and say when "
+            "they have moved away from the references or from the first ones.",
+            show_default=False,
+        ),
+    ] = None,
+    warm_up: Annotated[int, typer.Option(min=4, help="With --watch: the first N pictures stand for how it should be.")] = 20,
+    stop_after: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="With --watch: stop when nothing new has come for so long.  [default: never]", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -49,25 +73,19 @@ def detect(
         ),
     ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to print.")] = OutputFormat.table,
-    tile: Annotated[
-        int | None, typer.Option(min=32, metavar="N", help="Look at pictures larger than N pixels in overlapping tiles of N.")
-    ] = None,
+    tile: options.Tile = None,
     recursive: Annotated[bool, typer.Option(help="Take folders with all their subfolders.")] = False,
     maps: Annotated[bool, typer.Option(help="Compute maps; --no-maps gives the score alone, many times faster.")] = True,
     fail_on_anomaly: Annotated[bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if a picture is anomalous.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures that go through the model together.")] = 8,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse larger pictures.  [default: 100,000,000]", show_default=False)
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress bar and no summary; notes and errors still go to stderr.")
-    ] = False,
+    max_pixels: options.MaxPixels = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Is something wrong with these pictures, and where?
 
-    Needs no training and no normal pictures, only words: --class-name says what is shown.
+    Needs no training, only words (--class-name says what is shown), or words and a few normal pictures (--references).
 
     \b
     vlad detect part.png --class-name "metal nut"
@@ -75,10 +93,69 @@ def detect(
     vlad detect "line_3/**/*.png" --format csv > scores.csv
     vlad detect board.tif --tile 1024 --out results/
     vlad detect part.png --model winclip --fail-on-anomaly
+    vlad detect new_parts/ --references good_parts/ --out results/
+    vlad detect --watch incoming/ --model models/nut --out results/
 
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
     processed, and the report names the file); 70 a bug; 130 interrupted. Found anomalies go before unreadable inputs.
     """
+    settings = options.given(
+        class_name=class_name,
+        threshold=threshold,
+        tile=tile,
+        max_pixels=max_pixels,
+        patch_backbone=patch_backbone,
+        resolution=resolution,
+        scorer=scorer,
+        rotations=rotations,
+        coreset=coreset,
+        foreground=foreground,
+        calibration=calibration,
+        fpr_limit=fpr_limit,
+    )
+    if bool(images) == bool(watch):
+        raise ConfigError("expected pictures to inspect or --watch, " + ("got both" if images else "got neither; see vlad detect --help"))
+    found, unreadable = _find(images or [], recursive)
+    if images and not found:
+        for problem in unreadable.values():
+            typer.echo(f"vlad: {problem}", err=True)
+        raise typer.Exit(INPUT_UNREADABLE)
+    if out is not None:
+        _check_out(out, found)
+
+    from vlad.cli.results import ResultWriter
+
+    detector = options.load(model, prompts, device, dtype, settings, quiet)
+    failed = _fit(detector, references, quiet)
+    as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
+    writer = ResultWriter(found, out, "" if as_lines else output_format.value, model=detector.model_name, quiet=quiet)
+    try:
+        with writer:
+            for item, problem in unreadable.items():
+                writer.add_error(item, problem)
+            if watch:
+                _watch(detector, watch, writer, out, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
+            else:
+                results = detector.predict_iter(found, batch_size=batch_size, maps=maps, on_error="return")
+                for path, result in zip(found, results, strict=True):
+                    writer.add(path, result)
+    except KeyboardInterrupt:
+        typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(PIPE_CLOSED) from None
+    for line in failed:
+        typer.echo(f"vlad: left out of the references: {line}", err=True)
+    _report(writer, quiet)
+    if fail_on_anomaly and writer.anomalous:
+        raise typer.Exit(ANOMALY_FOUND)
+    if writer.errors or failed:
+        raise typer.Exit(INPUT_UNREADABLE)
+
+
+def _find(images: list[str], recursive: bool) -> tuple[list[Path], dict[str, ImageReadError]]:
+    """Pictures, each once, and the inputs that are none."""
     from vlad.images import find_images
 
     found: dict[Path, Path] = {}
@@ -89,38 +166,57 @@ def detect(
                 found.setdefault(path.parent.resolve() / path.name, path)
         except ImageReadError as error:
             unreadable[item] = error
-    if not found:
-        for problem in unreadable.values():
-            typer.echo(f"vlad: {problem}", err=True)
-        raise typer.Exit(INPUT_UNREADABLE)
-    if out is not None:
-        _check_out(out, found)
+    return list(found.values()), unreadable
 
-    from vlad.cli.results import ResultWriter
 
-    paths = list(found.values())
-    given = {"class_name": class_name, "threshold": threshold, "tile": tile, "max_pixels": max_pixels}
-    settings = {key: value for key, value in given.items() if value is not None}
-    detector = _load(model, prompts, device, dtype, settings, quiet)
-    writer = ResultWriter(paths, out, output_format.value, model=detector.backbone.name, quiet=quiet)
+def _fit(detector: AnomalyDetector, references: list[str] | None, quiet: bool) -> list[str]:
+    """Fit to the references, if any; one line for each that could not be read."""
+    if not references:
+        if detector.memory is not None and not quiet:
+            typer.echo(options.describe(detector), err=True)
+        return []
     try:
-        with writer:
-            for item, problem in unreadable.items():
-                writer.add_error(item, problem)
-            results = detector.predict_iter(paths, batch_size=batch_size, maps=maps, on_error="return")
-            for path, result in zip(paths, results, strict=True):
-                writer.add(path, result)
-    except KeyboardInterrupt:
-        typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:  # whoever reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(PIPE_CLOSED) from None
-    _report(writer, quiet)
-    if fail_on_anomaly and writer.anomalous:
-        raise typer.Exit(ANOMALY_FOUND)
-    if writer.errors:
-        raise typer.Exit(INPUT_UNREADABLE)
+        return options.fit(detector, references, quiet)
+    except ImageReadError as error:
+        typer.echo(f"vlad: {error}", err=True)
+        raise typer.Exit(INPUT_UNREADABLE) from None
+
+
+def _watch(
+    detector: AnomalyDetector,
+    source: str,
+    writer: ResultWriter,
+    out: Path | None,
+    *,
+    warm_up: int,
+    stop_after: float | None,
+    maps: bool,
+    as_lines: bool,
+) -> None:
+    """Score what comes, and say when drift begins and ends."""
+    from vlad.streams import frames, new_pictures
+
+    if Path(source).is_dir():
+        folder = Path(source)
+        if out is not None and (folder.resolve() == out.resolve() or folder.resolve() in out.resolve().parents):
+            raise ConfigError(f"--out {out} lies in the watched folder, where results would be taken for pictures; choose another folder")
+        stream: Iterator[tuple[Path, ImageSource]] = ((path, path) for path in new_pictures(folder, stop_after=stop_after))
+    else:
+        stream = ((name, frame) for name, frame in frames(source, stop_after=stop_after))
+    monitor = detector.monitor(warm_up=warm_up)
+    before: tuple[str, ...] = ()
+    for path, picture in stream:
+        try:
+            seen = monitor.update(picture, maps=maps)
+        except ImageReadError as error:
+            writer.add(path, error)
+            continue
+        writer.add(path, seen.prediction)
+        if as_lines:
+            typer.echo(f"{path}  {seen.prediction.verdict}")
+        if bool(seen.reasons) != bool(before):
+            typer.echo(f"drift at {path}: {'; '.join(seen.reasons)}" if seen.reasons else f"no drift any more at {path}", err=True)
+        before = seen.reasons
 
 
 def _check_out(out: Path, found: Iterable[Path]) -> None:
@@ -131,16 +227,6 @@ def _check_out(out: Path, found: Iterable[Path]) -> None:
     inside = next((path for path in found if folder in path.parents), None)
     if inside is not None:
         raise ConfigError(f"--out {out} holds {inside}, which is to be inspected; choose a folder that holds none of the pictures")
-
-
-def _load(model: str, prompts: str | None, device: str, dtype: str, settings: dict[str, Any], quiet: bool) -> AnomalyDetector:
-    from vlad.detector import AnomalyDetector
-
-    detector = AnomalyDetector.from_pretrained(model, device=device, dtype=dtype, prompts=prompts, **settings)
-    if not quiet:
-        backbone = detector.backbone
-        typer.echo(f"model: {backbone.name}, on {backbone.device} in {str(backbone.dtype).removeprefix('torch.')}", err=True)
-    return detector
 
 
 def _report(writer: ResultWriter, quiet: bool) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -25,9 +26,9 @@ class ResultWriter:
     """Prints results in one format and, given a folder, writes results.csv, results.jsonl and each picture's files there.
 
     Args:
-        paths: all pictures of the run, for the progress bar and for file names that do not collide.
+        paths: all pictures of the run, for the progress bar and for file names that do not collide; empty if they come one by one.
         out: folder for the files, made if missing; None writes none.
-        output_format: "table" (printed at the end), "csv" or "json" (one array; both printed as they come).
+        output_format: "table" (printed at the end), "csv" or "json" (one array; both printed as they come), or "" to print nothing.
         model: named in the rows of pictures that could not be read.
         quiet: no progress bar.
 
@@ -41,6 +42,7 @@ class ResultWriter:
         self.anomalous = self.normal = 0
         self._rows: list[dict[str, Any]] = []
         self._stems = _unique_stems(paths)
+        self._taken = {stem.casefold() for stem in self._stems.values()}
         self._out, self._format, self._model, self._quiet = out, output_format, model, quiet
         self._seconds = 0.0
 
@@ -95,17 +97,25 @@ class ResultWriter:
     def _add_prediction(self, path: Path, result: Prediction) -> None:
         if self._out is not None:
             try:
-                result.save(self._out, stem=self._stems[path])
+                result.save(self._out, stem=self._stem(path))
             except (OSError, ValueError) as error:  # one picture must not end the run for the others
                 self.add_error(str(path), _cannot_save(path, error))
                 return
         self.anomalous += bool(result.pred_label)
         self.normal += not result.pred_label
         self._seconds += result.seconds
-        details = result.to_dict() | {"error": None}
+        details = result.to_dict() | {"image_path": result.image_path or str(path), "error": None}
         n_regions = None if result.anomaly_map is None else len(result.regions)
         row = {column: details.get(column) for column in COLUMNS} | {"n_regions": n_regions, "error": ""}
         self._write(row, details)
+
+    def _stem(self, path: Path) -> str:
+        """The beginning of a picture's output files; one that was not announced gets the next free name."""
+        if path not in self._stems:
+            choices = chain((path.stem, path.name), (f"{path.name}~{number}" for number in count(2)))
+            self._stems[path] = next(stem for stem in choices if stem.casefold() not in self._taken)
+            self._taken.add(self._stems[path].casefold())
+        return self._stems[path]
 
     def _write(self, row: dict[str, Any], details: dict[str, Any]) -> None:
         line = json.dumps(details, ensure_ascii=False)

@@ -45,6 +45,8 @@ class LiteBackbone:
     scales: tuple[int, ...] = SCALES
     temperature = TEMPERATURE
     preprocessing = Preprocessing(size=SIZE, mean=MEAN, std=STD)
+    scorer = "nearest"
+    text_weight = 0.0  # beside references its words add noise on photographs, whatever they add on procedural pictures
 
     def __init__(
         self,

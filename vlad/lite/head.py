@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 
 from vlad.lite.trunk import CHANNELS
 
-GRID = 20  # the stride 16 grid of a 320 x 320 picture, on which the head works
-SIZES = (  # channels and side of every map of `features`
+GRID = 20  # the stride 16 grid of a 320 x 320 picture, at which the head is trained
+SIZES = (  # channels and side of every map of `features` at that size
     (2 * CHANNELS[0], GRID),
     (2 * CHANNELS[1], GRID),
     (CHANNELS[2], GRID),
@@ -33,6 +34,7 @@ class HeadConfig:
     attention: int = 4  # queries of the attention pooling
     dropout: float = 0.1
     noise: float = 0.2  # training only: standard deviation of the noise on standardised features
+    stages: Sequence[int] = (0, 1, 2, 3, 4)  # which of the maps of `features` it reads
 
 
 def features(maps: list[Tensor]) -> list[Tensor]:
@@ -42,7 +44,8 @@ def features(maps: list[Tensor]) -> list[Tensor]:
     values do not. Finer stages come to the grid as mean and standard deviation of each cell, so that thin defects are not averaged away.
 
     Returns:
-        Float32 maps (N, C, side, side) with (C, side) as in `SIZES`, and the statistics that were taken out, (N, TONE).
+        Float32 maps (N, C, side, side) with (C, side) as in `SIZES` (for larger pictures, larger sides), and the statistics that were
+        taken out, (N, TONE).
     """
     stages = [stage.float() for stage in maps]
     stages = [_mean_and_std(stages[0], 4), _mean_and_std(stages[1], 2), stages[2], stages[3]]
@@ -56,17 +59,18 @@ def features(maps: list[Tensor]) -> list[Tensor]:
 
 
 def rarity(local: Tensor) -> Tensor:
-    """How well each place of (N, C, 20, 20) is explained by the rest of its own picture: (N, 3, 20, 20), high where its like is elsewhere.
+    """How well each place of (N, C, side, side) is explained by the rest of its own picture: (N, 3, side, side), high where its like is.
 
     Cosine similarity with the places outside its neighbourhood: the soft maximum at two sharpnesses, and the maximum.
     """
     tokens = F.normalize(local.flatten(2), dim=1)
-    axis = torch.arange(GRID, device=local.device)
+    side = local.shape[-1]
+    axis = torch.arange(side, device=local.device)
     close = (axis[:, None] - axis[None]).abs() <= 2
-    near = (close[:, None, :, None] & close[None, :, None, :]).reshape(GRID * GRID, GRID * GRID)
+    near = (close[:, None, :, None] & close[None, :, None, :]).reshape(side * side, side * side)
     similarity = (tokens.transpose(1, 2) @ tokens).masked_fill(near, -1.0)
     soft = [torch.logsumexp(similarity * sharp, dim=-1) / sharp for sharp in (4.0, 12.0)]
-    return (torch.stack([*soft, similarity.amax(-1)], dim=1) * 5).unflatten(2, (GRID, GRID))
+    return (torch.stack([*soft, similarity.amax(-1)], dim=1) * 5).unflatten(2, (side, side))
 
 
 def _mean_and_std(stage: Tensor, step: int) -> Tensor:
@@ -92,7 +96,7 @@ class Head(nn.Module):
     def __init__(self, config: HeadConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or HeadConfig()
-        self.enter = nn.ModuleList(nn.Linear(channels, config.width, bias=False) for channels, _ in SIZES)
+        self.enter = nn.ModuleList(nn.Linear(SIZES[stage][0], config.width, bias=False) for stage in config.stages)
         self.norm = nn.LayerNorm(config.width)
         self.blocks = nn.ModuleList(Block(config.width, config.dropout) for _ in range(config.blocks))
         self.place = nn.Linear(config.width, config.dim)
@@ -102,26 +106,28 @@ class Head(nn.Module):
         self.value = nn.Linear(config.attention * config.dim, config.dim)
 
     def forward(self, parts: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Embeddings of places (N, D, 20, 20) and of the picture (N, D), and the attention (N, queries, 400) that made the latter.
+        """Embeddings of places (N, D, side, side) and of the picture (N, D), and the attention (N, queries, P) that made the latter.
 
         The picture is its overall look plus attended places, by which a small defect moves the whole.
         """
         *maps, tone = parts
+        side = maps[0].shape[-1]
         hidden = self.hidden(maps)
         places = self.place(hidden)
         attention = self.query(hidden).softmax(dim=1).transpose(1, 2)
         overall = torch.cat([hidden.mean(dim=1), self.tone(tone)], dim=1)
         picture = self.whole(overall) + self.value((attention @ places).flatten(1))
-        return places.transpose(1, 2).unflatten(2, (GRID, GRID)), picture, attention
+        return places.transpose(1, 2).unflatten(2, (side, side)), picture, attention
 
     def hidden(self, maps: list[Tensor]) -> Tensor:
-        """The hidden map (N, 400, width) from the maps of `features`."""
+        """The hidden map (N, P, width) from the maps of `features`."""
         total: Tensor | None = None
-        for part, enter in zip(maps, self.enter, strict=True):
+        side = maps[0].shape[-1]
+        for part, enter in zip((maps[stage] for stage in self.config.stages), self.enter, strict=True):
             row = enter((self._disturb(part) if self.training else part).flatten(2).transpose(1, 2))
-            if part.shape[-1] != GRID:
+            if part.shape[-1] != side:
                 coarse = row.transpose(1, 2).unflatten(2, part.shape[-2:])
-                row = F.interpolate(coarse, size=(GRID, GRID), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
+                row = F.interpolate(coarse, size=(side, side), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
             total = row if total is None else total + row
         assert total is not None
         hidden = self.norm(total)
@@ -129,7 +135,7 @@ class Head(nn.Module):
             hidden = hidden + self.config.noise * torch.randn_like(hidden)
         hidden = F.gelu(hidden)
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = block(hidden, side)
         return hidden
 
     def _disturb(self, part: Tensor) -> Tensor:
@@ -139,7 +145,7 @@ class Head(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block on (N, 400, width): a 3 x 3 depthwise convolution over the grid, then two linear layers at each place."""
+    """A residual block on (N, P, width): a 3 x 3 depthwise convolution over the grid, then two linear layers at each place."""
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -148,8 +154,8 @@ class Block(nn.Module):
         self.mix = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.dropout = dropout
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        spread = self.spread(hidden.transpose(1, 2).unflatten(2, (GRID, GRID))).flatten(2).transpose(1, 2)
+    def forward(self, hidden: Tensor, side: int) -> Tensor:
+        spread = self.spread(hidden.transpose(1, 2).unflatten(2, (side, side))).flatten(2).transpose(1, 2)
         change = self.mix(self.norm(spread))
         if self.training:  # whole channels of a picture
             change = change * F.dropout(torch.ones_like(change[:, :1]), self.dropout)

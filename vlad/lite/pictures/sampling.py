@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ import numpy.typing as npt
 
 from vlad.lite.pictures.defects import DEFECT_PAINTERS
 from vlad.lite.pictures.drawing import Rng
-from vlad.lite.pictures.scene import Rig, compose, photograph
+from vlad.lite.pictures.hard_normals import disguise
+from vlad.lite.pictures.scene import Rig, Scene, compose, photograph
 from vlad.lite.pictures.striking import strike
 from vlad.lite.pictures.vocabulary import DEFECTS, FAMILIES, FAMILY_NOUNS, caption_defective, caption_good
 
@@ -39,17 +41,23 @@ def make_sample(
     defects: Sequence[str] = DEFECTS,
     size: int = 320,
     anomalous: bool | None = None,
+    hard_normals: bool = False,
 ) -> Sample:
     """A random product, good or with one defect of `defects`; `anomalous` None means even odds. `size` is the side in pixels, at least 64.
+
+    `hard_normals` adds innocent things that look like defects (`vlad.lite.pictures.hard_normals`), as training does.
 
     The label decides nothing but the defect: product, view, light, noise and compression come from streams that do not know it.
     Raises ValueError for unknown families or defects and for sizes that are too small.
     """
     _check(families, defects, size)
-    coin, product, strike_rng, view, camera, words = np.random.default_rng(seed).spawn(6)
+    coin, product, strike_rng, view, camera, words, around = np.random.default_rng(seed).spawn(7)
     is_bad = bool(coin.random() < 0.5) if anomalous is None else anomalous
     family = str(product.choice(list(families)))
-    return _shoot(family, size, product, view, camera, words, strike_rng, defects if is_bad else ())
+    scene = compose(family, size, product, view)
+    if hard_normals:
+        scene = disguise(scene, around)
+    return finish(scene, family, str(words.choice(FAMILY_NOUNS[family])), camera, words, strike_rng, defects if is_bad else ())
 
 
 def make_pair(
@@ -78,10 +86,8 @@ class ProductLine:
         _check((self.family,), (defect,) if defect else (), self.size)
         design = np.random.default_rng(self.seed)
         view, camera, words, strike_rng = np.random.default_rng(number).spawn(4)
-        sample = _shoot(self.family, self.size, design, view, camera, words, strike_rng, (defect,) if defect else (), self.rig)
-        noun = FAMILY_NOUNS[self.family][0]
-        caption = caption_defective(noun, sample.defect, sample.mask, words) if defect else caption_good(noun, words)
-        return Sample(sample.image, sample.mask, noun, self.family, sample.defect, caption)
+        scene = compose(self.family, self.size, design, view, self.rig)
+        return finish(scene, self.family, FAMILY_NOUNS[self.family][0], camera, words, strike_rng, (defect,) if defect else ())
 
 
 def generate(
@@ -100,24 +106,32 @@ def generate(
         yield from map(work, range(n))
         return
     # Spawned, not forked: a fork of a process in which torch or OpenCV has threads can wait for them for ever.
-    with multiprocessing.get_context("spawn").Pool(processes, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=start_worker) as pool:
         yield from pool.imap(work, range(n), chunksize=8)
+
+
+def start_worker() -> None:
+    """One thread per process, and memory that is kept for the next picture.
+
+    glibc hands freed arrays above 128 kB back to the kernel; fetching and clearing the pages again takes a third of a picture's time.
+    """
+    cv2.setNumThreads(1)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-3, 1 << 28)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 1 << 29)  # M_TRIM_THRESHOLD
 
 
 def _numbered(number: int, *, seed: int, families: Sequence[str], defects: Sequence[str], size: int) -> Sample:
     return make_sample((seed, number), families=families, defects=defects, size=size)
 
 
-def _shoot(
-    family: str, size: int, design: Rng, view: Rng, camera: Rng, words: Rng, strike_rng: Rng, defects: Sequence[str], rig: Rig | None = None
-) -> Sample:
-    """Composes, damages when `defects` is not empty, photographs and names one picture."""
-    scene = compose(family, size, design, view, rig)
+def finish(scene: Scene, family: str, noun: str, camera: Rng, words: Rng, strike_rng: Rng, defects: Sequence[str]) -> Sample:
+    """Damages the scene when `defects` is not empty, photographs and names it."""
     picture = scene.render()
-    mask, defect = np.zeros((size, size), bool), "good"
+    mask, defect = np.zeros((scene.size, scene.size), bool), "good"
     if defects:
         picture, mask, defect = strike(strike_rng, scene, picture, defects)
-    noun = str(words.choice(FAMILY_NOUNS[family]))
     caption = caption_defective(noun, defect, mask, words) if defects else caption_good(noun, words)
     return Sample(photograph(picture, scene.rig, camera), mask, noun, family, defect, caption)
 

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from vlad.lite.pictures.decor import furnish_surface
-from vlad.lite.pictures.drawing import Array, Frame, Rng, blurred, colour, dimmed, fractal, in_rgb, noise, paint
+from vlad.lite.pictures.drawing import Array, Frame, Rng, blurred, colour, dimmed, fractal, in_rgb, noise, paint, tinted
 from vlad.lite.pictures.objects import HOLLOW, OBJECTS, PERMANENTLY_UPRIGHT, REPEATABLE, ROUND
+from vlad.lite.pictures.solids import Solid
 from vlad.lite.pictures.textures import RECIPES, make_texture
 
 
@@ -106,21 +107,38 @@ def _shade(scene: Scene) -> Array:
     unit = np.float32(320 / scene.size)
     height = cv2.GaussianBlur(scene.height, (0, 0), 0.7 / float(unit))
     slope_x, slope_y = (cv2.Sobel(height, cv2.CV_32F, dx, 1 - dx, ksize=3, scale=1 / 8) for dx in (1, 0))
-    upright = 1 / np.sqrt(1 + slope_x * slope_x + slope_y * slope_y)  # the normal is (-slope_x, -slope_y, 1) * upright
+    tilt = slope_x * slope_x
+    tilt += slope_y * slope_y
+    tilt += 1
+    upright = cv2.pow(tilt, -0.5, dst=tilt)  # the normal is (-slope_x, -slope_y, 1) * upright
     flat, lift = np.float32(np.cos(rig.elevation)), np.float32(np.sin(rig.elevation))
     light_x, light_y = flat * np.float32(np.cos(rig.azimuth)), flat * np.float32(np.sin(rig.azimuth))
-    facing = np.maximum((lift - slope_x * light_x - slope_y * light_y) * upright, 0)
-    shade = np.float32(rig.ambient) + facing * np.float32((1 - rig.ambient) / float(lift))
+    shade = _facing(slope_x, slope_y, upright, (light_x, light_y, lift))
+    shade *= np.float32((1 - rig.ambient) / float(lift))
+    shade += np.float32(rig.ambient)
     if scene.metal > 0.02:  # dark and bright surroundings mirrored in the metal
         across, along = np.float32(4.1 + rig.azimuth), np.float32(5.3)
-        shade *= 1 + np.float32(0.35 * scene.metal) * np.sin((slope_x * across + slope_y * along) * -upright + np.float32(rig.elevation))
+        mirrored: Array = np.sin((slope_x * across + slope_y * along) * -upright + np.float32(rig.elevation))
+        mirrored *= np.float32(0.35 * scene.metal)
+        mirrored += 1
+        shade *= mirrored
     lit = dimmed(scene.albedo, shade)
     if scene.gloss > 0.02:  # Blinn: the half vector between the light and a viewer straight above
         half_x, half_y, half_z = (np.float32(part / np.sqrt(2 + 2 * lift)) for part in (light_x, light_y, lift + 1))
-        mirror = np.maximum((half_z - slope_x * half_x - slope_y * half_y) * upright, 0)
-        spark = np.maximum(cv2.pow(mirror, 28.0) - half_z**28, 0) * np.float32(0.9 * scene.gloss)
+        spark: Array = cv2.pow(_facing(slope_x, slope_y, upright, (half_x, half_y, half_z)), 28.0)
+        spark -= half_z**28
+        np.maximum(spark, 0, out=spark)
+        spark *= np.float32(0.9 * scene.gloss)
         lit += in_rgb(spark)
     return lit
+
+
+def _facing(slope_x: Array, slope_y: Array, upright: Array, towards: tuple[np.float32, np.float32, np.float32]) -> Array:
+    """Cosine (H, W) between the surface and a direction, 0 where it faces away."""
+    x, y, z = towards
+    cosine: Array = cv2.addWeighted(slope_x, -float(x), slope_y, -float(y), float(z))
+    cosine *= upright
+    return np.maximum(cosine, 0, out=cosine)
 
 
 def _over_backdrop(scene: Scene, lit: Array) -> Array:
@@ -141,7 +159,7 @@ def photograph(picture: Array, rig: Rig, rng: Rng) -> Array:
     `rng` must be the same for the clean and the defective version of a scene and must not know which of the two it gets.
     """
     size = picture.shape[0]
-    picture = picture * np.array([rig.exposure * rig.warmth, rig.exposure, rig.exposure / rig.warmth], np.float32)
+    picture = tinted(picture, np.array([rig.exposure * rig.warmth, rig.exposure, rig.exposure / rig.warmth]))
     if rig.falloff > 0:
         along = np.linspace(-0.5, 0.5, size, dtype=np.float32)
         tilt = rig.azimuth + 0.7
@@ -155,7 +173,7 @@ def photograph(picture: Array, rig: Rig, rng: Rng) -> Array:
         shifts = (
             (size // 2, size // 3) if rig.chroma_noise and not rig.grey else (0, 0)
         )  # far shifts of one field serve as independent noise
-        picture = picture + cv2.merge([grain, np.roll(grain, shifts[0], 0), np.roll(grain, shifts[1], 1)])
+        picture = cv2.add(picture, cv2.merge([grain, np.roll(grain, shifts[0], 0), np.roll(grain, shifts[1], 1)]))
     shot = cv2.convertScaleAbs(np.maximum(picture, 0), alpha=255)  # saturates at 255
     if rig.jpeg:
         _, stream = cv2.imencode(".jpg", shot[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, rig.jpeg])
@@ -207,7 +225,11 @@ def _pose(family: str, size: int, design: Rng, view: Rng) -> Frame:
 def _object(family: str, size: int, design: Rng, view: Rng, rig: Rig) -> Scene:
     frame = _pose(family, size, design, view)
     backdrop = _backdrop(design, view, size)
-    solid = OBJECTS[family](design, view, frame)
+    return stand(OBJECTS[family](design, view, frame), frame, rig, backdrop, _overlay(design, view, rig, size))
+
+
+def stand(solid: Solid, frame: Frame, rig: Rig, backdrop: Array, overlay: Array | None) -> Scene:
+    """A solid with rounded edges before a backdrop (H, W, 3)."""
     outline = solid.outline
     if frame.cells:
         outline = np.where(frame.outside_cells, np.float32(1), outline)
@@ -216,7 +238,7 @@ def _object(family: str, size: int, design: Rng, view: Rng, rig: Rig) -> Scene:
     edge_round = np.sqrt(inward * (2 - inward)) * np.float32(solid.bevel * frame.radius * min(1.0, 0.45 + 0.05 / solid.bevel))
     height = (edge_round + solid.relief).astype(np.float32)
     albedo = np.ascontiguousarray(solid.albedo, np.float32)
-    return Scene(frame, rig, albedo, height, coverage, backdrop, _overlay(design, view, rig, size), solid.gloss, solid.metal)
+    return Scene(frame, rig, albedo, height, coverage, backdrop, overlay, solid.gloss, solid.metal)
 
 
 BACKDROP_TEXTURES = ("panel", "concrete", "brushed metal", "fabric", "sandpaper", "wood", "granite", "cardboard", "marble", "ribbed sheet")

@@ -1,0 +1,87 @@
+"""Thresholds: values by hand, and false-positive rates against what was promised."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlad.scoring.calibration import METHODS, Calibration, references_needed, threshold
+
+SCORES = (0.1, 0.2, 0.3, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "method", "fpr_limit", "expected"),
+    [
+        (SCORES, "quantile", 0.5, 0.25),
+        (SCORES, "quantile", 0.05, 0.385),
+        (SCORES, "conformal", 0.2, 0.4),  # rank ceil(5 * 0.8) = 4
+        (SCORES, "conformal", 0.4, 0.3),
+        (SCORES, "conformal", 0.05, 0.4),  # more than four can promise: the highest
+        (SCORES, "student", 0.05, 0.25 + 2.353363 * np.std(SCORES, ddof=1) * math.sqrt(1.25)),
+        ((0.3,), "student", 0.05, 0.3),
+        ((0.2, 0.9), "student", 0.05, 1.0),
+        ((0.2, 0.2, 0.2), "student", 0.05, 0.2),
+        (tuple(i / 100 for i in range(1, 20)), "conformal", 0.05, 0.19),
+        (tuple(i / 100 for i in range(1, 40)), "conformal", 0.05, 0.38),
+    ],
+)
+def test_by_hand(scores, method, fpr_limit, expected):
+    assert threshold(scores, method, fpr_limit) == pytest.approx(expected, abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.sampled_from(METHODS), st.floats(0.001, 0.5))
+@settings(deadline=None, max_examples=100)
+def test_in_range_and_blind_to_order(scores, method, fpr_limit):
+    value = threshold(scores, method, fpr_limit)
+    assert 0 <= value <= 1
+    assert value == pytest.approx(threshold(scores[::-1], method, fpr_limit), abs=1e-12)
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.1, 0.2])
+def test_conformal_keeps_its_promise(limit):
+    """A skewed distribution, 19 normals, 4,000 fits: the rate stays below the limit, and not far below."""
+    draws = np.random.default_rng(0).beta(1, 8, (4000, 20))
+    rate = np.mean([row[-1] > threshold(row[:-1], "conformal", limit) for row in draws])
+    error = 3 * math.sqrt(limit * (1 - limit) / 4000)
+    assert limit - error - 1 / 20 < rate < limit + error
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_student_is_exact_for_normal_scores(count):
+    draws = np.random.default_rng(1).normal(0.4, 0.02, (4000, count + 1))
+    rate = np.mean([row[-1] > threshold(row[:-1], "student", 0.05) for row in draws])
+    assert abs(rate - 0.05) < 3 * math.sqrt(0.05 * 0.95 / 4000)
+
+
+def test_p_values():
+    calibration = Calibration(SCORES, SCORES, is_held_out=True)
+    assert [calibration.p_value(score) for score in (0.0, 0.15, 0.4, 0.41)] == [1.0, 0.8, 0.4, 0.2]
+
+
+@pytest.mark.parametrize(("limit", "needed"), [(0.2, 4), (0.05, 19), (0.01, 99), (0.1, 9)])
+def test_references_needed(limit, needed):
+    assert references_needed(limit) == needed
+    scores = [i / 1000 for i in range(needed)]
+    assert threshold([*scores, 0.9], "conformal", limit) <= 0.9
+    assert threshold(scores, "conformal", limit) == scores[-1]  # the last rank is just reached
+
+
+@pytest.mark.parametrize(
+    ("count", "method", "held_out", "words"),
+    [
+        (4, "conformal", True, "4 normal pictures: the highest.*20.0%.*52.7% with 95 %.*19 promise 5.0%"),
+        (19, "conformal", True, "19 normal pictures: on average over fits, at most 5.0% of normal pictures"),
+        (20, "student", True, "an estimate of 5.0%.*13.9% with 95 %"),
+        (8, "student", False, "augmented views.*promises nothing"),
+    ],
+)
+def test_what_is_promised(count, method, held_out, words):
+    import re
+
+    calibration = Calibration(tuple(np.linspace(0, 1, count)), (0.5,), is_held_out=held_out)
+    assert re.search(words, calibration.promise(method, 0.05))

@@ -1,0 +1,53 @@
+"""Other views of a normal picture: rotated ones for the memory, slightly changed ones to calibrate on when there is only one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+
+def rotations(picture: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The picture uint8 (H, W, 3) turned about its centre by `count` evenly spread angles from 0 on, each with the bool mask (H, W) of
+    pixels that were in the picture; the others repeat the border."""
+    yield picture, np.ones(picture.shape[:2], bool)
+    for number in range(1, count):
+        yield _warp(picture, degrees=360 * number / count)
+
+
+def valid_patches(mask: np.ndarray, grid: tuple[int, int], shown: tuple[float, float]) -> np.ndarray:
+    """bool (P,): patches of a grid whose pixels are all valid; `shown` is the share of the grid that the picture fills."""
+    if mask.all():
+        return np.ones(grid[0] * grid[1], bool)
+    height, width = mask.shape
+    pad = ((0, round(height / shown[0]) - height), (0, round(width / shown[1]) - width))
+    share = cv2.resize(np.pad(mask, pad, mode="edge").astype(np.float32), (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
+    return (share > 0.999).ravel()
+
+
+def slight_changes(picture: np.ndarray) -> Iterator[np.ndarray]:
+    """Eight views uint8 (H, W, 3) as a second picture of the same part might be: moved, turned and scaled a little, brighter, darker,
+    blurred, noisy. Nothing is random."""
+    height, width = picture.shape[:2]
+    step = 0.015 * min(height, width)
+    yield _warp(picture, right=step, down=-0.7 * step)[0]
+    yield _warp(picture, right=-0.6 * step, down=step)[0]
+    yield _warp(picture, degrees=1.5)[0]
+    yield _warp(picture, degrees=-1.0, zoom=1.015)[0]
+    yield cv2.convertScaleAbs(picture, alpha=1.06, beta=0)
+    yield cv2.convertScaleAbs(picture, alpha=0.94, beta=2)
+    yield cv2.GaussianBlur(picture, (0, 0), max(0.5, min(height, width) / 600))
+    noise = np.random.default_rng(0).normal(0, 1.5, picture.shape)
+    yield np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
+
+
+def _warp(
+    picture: np.ndarray, *, degrees: float = 0.0, zoom: float = 1.0, right: float = 0.0, down: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    height, width = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, zoom)
+    matrix[:, 2] += np.array([right, down])
+    turned = cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    inside = cv2.warpAffine(np.full((height, width), 255, np.uint8), matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return turned, inside > 254

@@ -1,0 +1,79 @@
+"""`vlad fit`: remember normal pictures in a folder that `vlad detect --model FOLDER` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlad.cli import options
+from vlad.errors import ConfigError, ImageReadError
+
+INPUT_UNREADABLE = 3
+
+
+def fit(
+    references: Annotated[
+        list[str], typer.Argument(metavar="REFERENCES...", help="Normal pictures, folders or quoted globs.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; a detector that is there already is replaced.", show_default=False)],
+    class_name: options.ClassName = None,
+    model: options.Model = "auto",
+    patch_backbone: options.PatchBackbone = None,
+    resolution: options.Resolution = None,
+    prompts: options.Prompts = None,
+    scorer: options.ScorerOption = None,
+    rotations: options.Rotations = None,
+    coreset: options.Coreset = None,
+    foreground: options.Foreground = False,
+    calibration: options.CalibrationOption = None,
+    fpr_limit: options.FprLimit = None,
+    threshold: options.Threshold = None,
+    tile: options.Tile = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    max_pixels: options.MaxPixels = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Remember what good parts look like, and write it into a folder.
+
+    1 to 16 pictures are usual, 1,000 are possible (--coreset 0.1). The folder holds settings, what the model saw, and thresholds; neither
+    the model's weights nor the pictures.
+
+    \b
+    vlad fit good_parts/ --out models/nut --class-name "metal nut"
+    vlad fit good_parts/ --out models/nut --model dinov2-small --rotations 8
+    vlad detect new_parts/ --model models/nut --out results/
+
+    Exit codes: 0 done; 2 usage; 3 some reference could not be read (the folder was written from the rest, unless there was none).
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
+    settings = options.given(
+        class_name=class_name,
+        patch_backbone=patch_backbone,
+        resolution=resolution,
+        scorer=scorer,
+        rotations=rotations,
+        coreset=coreset,
+        foreground=foreground,
+        calibration=calibration,
+        fpr_limit=fpr_limit,
+        threshold=threshold,
+        tile=tile,
+        max_pixels=max_pixels,
+    )
+    detector = options.load(model, prompts, device, dtype, settings, quiet)
+    try:
+        failed = options.fit(detector, references, quiet)
+    except ImageReadError as error:
+        typer.echo(f"vlad: {error}", err=True)
+        raise typer.Exit(INPUT_UNREADABLE) from None
+    detector.save(out)
+    for line in failed:
+        typer.echo(f"vlad: left out: {line}", err=True)
+    if not quiet:
+        typer.echo(f"written: {out}", err=True)
+    if failed:
+        raise typer.Exit(INPUT_UNREADABLE)

@@ -1,0 +1,95 @@
+"""Thresholds from normal pictures alone, and what so few pictures can and cannot promise.
+
+The scores that go in are those of the references, each scored as if it were no reference (leave-one-out). A nearest-neighbour distance
+never rises when a reference is added, so such a score is at least what the picture would get beside all others: `conformal` thresholds
+keep their promise exactly for pictures exchangeable with the references. With a coreset, or with the subspace scorer, this holds only
+approximately; for the augmented views of a single reference nothing is promised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+METHODS = ("student", "quantile", "conformal")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of normal pictures, from which thresholds follow.
+
+    Attributes:
+        image_scores: image scores in [0, 1].
+        pixel_scores: for each of those pictures the highest value of its map, in [0, 1].
+        is_held_out: True if every score is of a reference against the others, False if they are of augmented views of the only one.
+    """
+
+    image_scores: tuple[float, ...]
+    pixel_scores: tuple[float, ...]
+    is_held_out: bool
+
+    def image_threshold(self, method: str, fpr_limit: float) -> float:
+        """Of normal pictures, a share of `fpr_limit` should score above it, in [0, 1]."""
+        return threshold(self.image_scores, method, fpr_limit)
+
+    def pixel_threshold(self, method: str, fpr_limit: float) -> float:
+        """Of normal pictures, a share of `fpr_limit` should have any pixel above it, in [0, 1]."""
+        return threshold(self.pixel_scores, method, fpr_limit)
+
+    def p_value(self, score: float) -> float:
+        """Conformal p-value in [1 / (k + 1), 1]: the share of normal pictures, this one counted among them, that score at least as high.
+        For a normal picture P(p <= a) <= a, so a picture with p <= a may be called anomalous at a false-positive rate of a."""
+        return (1 + sum(other >= score for other in self.image_scores)) / (1 + len(self.image_scores))
+
+    def promise(self, method: str, fpr_limit: float) -> str:
+        """What the threshold does and does not promise, in a sentence or two."""
+        count = len(self.image_scores)
+        if not self.is_held_out:
+            return "the threshold comes from augmented views of the only reference and promises nothing; give more normal pictures"
+        needed = references_needed(fpr_limit)
+        if method == "conformal" and count >= needed:
+            return f"{count} normal pictures: on average over fits, at most {fpr_limit:.1%} of normal pictures score above the threshold"
+        average, confident = 1 / (count + 1), 1 - 0.05 ** (1 / count)
+        limit = (
+            f"the strictest false-positive rate that {count} can promise, with a threshold at their highest score, is {average:.1%} on "
+            f"average over fits and {confident:.1%} with 95 % confidence"
+        )
+        wanted = f"{needed} promise {fpr_limit:.1%} with the conformal method"
+        basis = (
+            "the highest of their scores is taken" if method == "conformal" else f"the {method} threshold is an estimate of {fpr_limit:.1%}"
+        )
+        return f"{count} normal pictures: {basis}; {limit}; {wanted}"
+
+
+def threshold(scores: Sequence[float], method: str, fpr_limit: float) -> float:
+    """A threshold in [0, 1] that a share of `fpr_limit` of normal scores should exceed, from k normal scores.
+
+    - `student`: the one-sided prediction bound mean + t(k - 1) * s * sqrt(1 + 1 / k), exact for normally distributed scores. It reaches
+      beyond the highest score, which few pictures need.
+    - `quantile`: the empirical quantile with linear interpolation; never beyond the highest score.
+    - `conformal`: the ceil((k + 1)(1 - fpr_limit))-th lowest score, exact for exchangeable scores of any distribution; where k is too
+      small for that, the highest score.
+    """
+    values = np.sort(np.asarray(scores, np.float64))
+    count = len(values)
+    if method == "conformal":
+        value = values[min(count, _rank(count, fpr_limit)) - 1]
+    elif method == "quantile" or count == 1:
+        value = np.quantile(values, 1 - fpr_limit)
+    else:
+        from scipy.stats import t
+
+        value = values.mean() + t.ppf(1 - fpr_limit, count - 1) * values.std(ddof=1) * math.sqrt(1 + 1 / count)
+    return float(np.clip(value, 0, 1))
+
+
+def references_needed(fpr_limit: float) -> int:
+    """The smallest number of normal pictures for which a conformal threshold promises `fpr_limit`."""
+    return math.ceil(1 / fpr_limit - 1 - 1e-9)
+
+
+def _rank(count: int, fpr_limit: float) -> int:
+    return math.ceil((count + 1) * (1 - fpr_limit) - 1e-9)

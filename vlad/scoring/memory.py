@@ -1,0 +1,134 @@
+"""Few-shot scores: how far what a picture shows lies from what normal pictures showed (WinCLIP+, arXiv 2303.14814, section 4.3).
+
+Axes: Q tokens of a query, M rows of a bank, C channels, P patches, W windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlad.errors import ConfigError
+from vlad.scoring.windows import windows_to_patches
+
+_SIMILARITIES = 2**22  # held at a time: 16 MiB, which stays in a large cache; memory does not grow with the bank
+
+
+class Bank(Protocol):
+    """Normal tokens in a form that tells how far another token lies from them."""
+
+    def __len__(self) -> int: ...
+
+    def copy(self) -> Bank:
+        """A bank that can be changed without changing this one."""
+        ...
+
+    def add(self, tokens: Tensor, owners: Tensor) -> None:
+        """Take tokens (M, C), each with the number of the reference that it came from (M,)."""
+        ...
+
+    def remove(self, owner: int) -> None:
+        """Forget everything that came from a reference."""
+        ...
+
+    def distances(self, tokens: Tensor, *, without: int | None = None) -> Tensor:
+        """Distances (Q,) in [0, 1] of tokens (Q, C), as if the reference numbered `without` had never been added."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors by name from which `load_state` makes the same bank again."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+class MemoryBank:
+    """Every normal token, searched exactly: A(z, R) = min over r in R of (1 - cos(z, r)) / 2.
+
+    Rows are unit vectors. The search runs in chunks of bounded memory; the nearest row's distance is then computed from the difference
+    of the two vectors, which is 0 for equal vectors where 1 minus a cosine is some 1e-8.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[Tensor, Tensor]] = []
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows, _ in self._parts)
+
+    def copy(self) -> MemoryBank:
+        other = MemoryBank()
+        other._parts = list(self._parts)
+        return other
+
+    def add(self, tokens: Tensor, owners: Tensor) -> None:
+        if len(tokens):
+            self._parts.append((F.normalize(tokens, dim=-1), owners.to(tokens.device)))
+
+    def remove(self, owner: int) -> None:
+        kept = [(rows[owners != owner], owners[owners != owner]) for rows, owners in self._parts]
+        self._parts = [part for part in kept if len(part[0])]
+
+    @property
+    def rows(self) -> Tensor:
+        """(M, C) float32 unit vectors."""
+        return self._whole()[0]
+
+    @property
+    def owners(self) -> Tensor:
+        """(M,) int64, the number of the reference that a row came from."""
+        return self._whole()[1]
+
+    def distances(self, tokens: Tensor, *, without: int | None = None) -> Tensor:
+        """See `Bank.distances`.
+
+        Raises:
+            ConfigError: nothing is left to compare with.
+        """
+        rows, owners = self._whole()
+        if not len(rows) or (without is not None and bool((owners == without).all())):
+            raise ConfigError("there is no normal picture to compare with; fit() at least one")
+        tokens = F.normalize(tokens, dim=-1)
+        best = tokens.new_full((len(tokens),), -torch.inf)
+        nearest = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
+        step = max(256, _SIMILARITIES // max(1, len(tokens)))
+        for start in range(0, len(rows), step):
+            cosines = tokens @ rows[start : start + step].T
+            if without is not None:
+                cosines.masked_fill_(owners[start : start + step] == without, -torch.inf)
+            value, index = cosines.max(dim=1)
+            is_nearer = value > best
+            best = torch.where(is_nearer, value, best)
+            nearest = torch.where(is_nearer, index + start, nearest)
+        return (tokens - rows[nearest]).square().sum(-1).div_(4).clamp_(max=1)
+
+    def state(self) -> dict[str, Tensor]:
+        rows, owners = self._whole()
+        return {"rows": rows, "owners": owners}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._parts = [(state["rows"], state["owners"])]  # unit vectors already; normalising again would change the last bit
+
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        """One tensor each of all rows and owners; what was added since is joined once, at the first use."""
+        if not self._parts:
+            return torch.empty(0, 0), torch.empty(0, dtype=torch.long)
+        if len(self._parts) > 1:
+            self._parts = [(torch.cat([rows for rows, _ in self._parts]), torch.cat([owners for _, owners in self._parts]))]
+        return self._parts[0]
+
+
+def winclip_map(patch: Tensor, windows: Mapping[int, Tensor], grid: tuple[int, int]) -> Tensor:
+    """WinCLIP+'s association map (P,): the mean of the patch distances (P,) and, for each scale, of the window distances (W,) averaged
+    harmonically over the windows that cover a patch."""
+    scales = [windows_to_patches(distances[None], grid, scale)[0] for scale, distances in windows.items()]
+    return torch.stack([patch, *scales]).mean(0)
+
+
+def mean_of_top(distances: Tensor, share: float) -> float:
+    """Mean of the highest `share` of the patch distances (P,), of one patch at least (AnomalyDINO, arXiv 2405.14529, section 3.2)."""
+    count = max(1, round(share * distances.numel()))
+    return float(distances.topk(count).values.mean())
