@@ -14,6 +14,7 @@ from vlad.tiling import TileGrid
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vlad.backbones.base import PatchTokens
     from vlad.config import DetectorConfig
     from vlad.encoder import Encoder, View
     from vlad.references import ReferenceMemory
@@ -43,6 +44,8 @@ class TextSide:
 @dataclass(frozen=True, kw_only=True)
 class PictureScorer:
     """Scores pictures with text, references or both.
+
+    Zero-shot, a rarity r mixes in rarity inside the picture: (1 - r) * text + r * rarity, for score and map.
 
     With a text weight w, score and map are w * text + (1 - w) * references. With w = 0.5 and the scorer `winclip` that is WinCLIP+'s
     (s + max F) / 2 and (M + F) / 2. A patch backbone keeps the formula with its own distances as F; they are of the same range,
@@ -83,11 +86,14 @@ class PictureScorer:
         scales = set(self.text.scales if self.text is not None and maps and weight > 0 else ())
         scales |= set(() if self.memory is None else self.memory.scales)
         # Without a weight, text alone is no reason for a pass of its own.
-        views = self.encoder.see(pictures, patches=self.memory is not None, scales=tuple(sorted(scales)), text=weight > 0)
+        patches = self.memory is not None or self.config.rarity > 0
+        views = self.encoder.see(pictures, patches=patches, scales=tuple(sorted(scales)), text=weight > 0)
         # One by one, so that a picture's score is bit for bit the same in every batch.
         return [self._fuse(view, picture.shape[:2], weight, maps, without) for view, picture in zip(views, pictures, strict=True)]
 
     def _fuse(self, view: View, size: tuple[int, ...], weight: float, maps: bool, without: int | None) -> Scored:
+        from vlad.scoring.memory import mean_of_top
+
         height, width = size[:2]
         text = self._score_text(view, maps and weight > 0)
         score, anomaly_map, parts = 0.0, None, {}
@@ -97,6 +103,15 @@ class PictureScorer:
         if text is not None and text.multi_scale is not None and self.text is not None:
             anomaly_map = weight * _upsampled(text.multi_scale, self.text.grid, (1.0, 1.0), (height, width))
             parts["text_map_max"] = float(text.multi_scale.max())
+        if self.memory is None and self.config.rarity > 0 and view.patches is not None:
+            rare = self._score_rarity(view.patches)
+            share = self.config.rarity
+            parts["rarity"] = mean_of_top(rare, self.config.top_share)
+            score = (1 - share) * score + share * parts["rarity"]
+            if anomaly_map is not None:
+                anomaly_map = (1 - share) * anomaly_map + share * _upsampled(
+                    rare[None], view.patches.grid, view.patches.shown, (height, width)
+                )
         if self.memory is not None:
             found = self.memory.compare(view, top_share=self.config.top_share, without=without)
             score += (1 - weight) * found.score
@@ -116,6 +131,12 @@ class PictureScorer:
             return None
         windows = {scale: values for scale, values in view.windows.items() if with_windows and scale in self.text.scales}
         return score_text(view.image, windows, self.text.vectors, grid=self.text.grid, temperature=self.text.temperature)
+
+    def _score_rarity(self, patches: PatchTokens) -> Tensor:
+        """Rarity (P,) inside the picture."""
+        from vlad.scoring.rarity import rarity
+
+        return rarity(patches.tokens[None], patches.grid)[0]
 
     def _score_tiles(self, picture: np.ndarray, whole: Scored, without: int | None) -> Scored:
         """The blended map of a picture's tiles; its score is the highest of the tiles and of the whole, so that a small defect counts."""

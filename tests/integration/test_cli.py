@@ -274,15 +274,16 @@ def references(golden, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def with_references(model, pictures, references) -> dict[str, object]:
+    from vlad import AnomalyDetector, find_images
+
+    paths = find_images([pictures])
+    detector = AnomalyDetector.from_pretrained(str(model), device="cpu", dtype="float32", class_name="metal nut").fit(references)
+    return dict(zip(map(str, paths), detector.predict(paths), strict=True))
+
+
 class TestReferences:
-    @pytest.fixture(scope="class")
-    def with_references(self, model, pictures, references) -> dict[str, object]:
-        from vlad import AnomalyDetector, find_images
-
-        paths = find_images([pictures])
-        detector = AnomalyDetector.from_pretrained(str(model), device="cpu", dtype="float32", class_name="metal nut").fit(references)
-        return dict(zip(map(str, paths), detector.predict(paths), strict=True))
-
     def test_detect(self, options, pictures, references, with_references):
         run = vlad("detect", pictures, "--references", references, "--class-name", "metal nut", "--format", "json", *options)
         lines = {line["image_path"]: line for line in json.loads(run.stdout)}

@@ -77,9 +77,10 @@ def test_holes_belong_to_the_part():
         torch.randn(144, 8, generator=torch.Generator().manual_seed(0)),
         scene((slice(0, 12), slice(3, 9))),
         scene((slice(5, 7), slice(5, 7))),
+        scene((slice(2, 10), slice(2, 10))),
         torch.ones(144, 8),
     ],
-    ids=["texture", "a part that touches the border", "too little", "all alike"],
+    ids=["texture", "a part that touches the border", "too little", "a frame", "all alike"],
 )
 def test_nothing_is_cut_where_it_is_not_safe(tokens):
     assert find_foreground([tokens], [(12, 12)]) is None

@@ -245,9 +245,9 @@ class TestOddReferences:
         ("references", "error"), [([], ConfigError), ([b"no picture"], ImageReadError), ([b"a", b"b"], ImageReadError)]
     )
     def test_none_is_left(self, lite, good, references, error):
-        detector = AnomalyDetector(lite, rotations=1, class_name="gear").fit(good[:2])
+        detector = quiet(AnomalyDetector(lite, rotations=1, class_name="gear").fit, good[:2])
         with pytest.raises(error):
-            quiet(detector.fit, references, class_name="other")
+            quiet(detector.fit, references, class_name="screw")
         assert len(detector.references) == 2 and detector.config.class_name == "gear"
 
     def test_duplicates_count_once(self, lite, good, tmp_path):

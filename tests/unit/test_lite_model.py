@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import warnings
@@ -17,12 +18,12 @@ from torch import Tensor
 
 from vlad.backbones.base import Backbone
 from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
-from vlad.lite.backbone import WEIGHTS, LiteBackbone, load, save
+from vlad.lite.backbone import WEIGHTS, LiteBackbone, Member, load, save
 from vlad.lite.data import HELD_OUT_DEFECTS, HELD_OUT_FAMILIES, make_sample
 from vlad.lite.head import GRID, LENGTH, Head, features, flatten, unflatten, windows
 from vlad.lite.text import LENGTH as SENTENCE_LENGTH
 from vlad.lite.text import UNKNOWN, TextEncoder, tokens, vocabulary
-from vlad.lite.train import train
+from vlad.lite.train import join, train
 from vlad.lite.training.measure import measure, spread
 from vlad.lite.training.pictures import Recipe, make_pictures, read_pictures
 from vlad.lite.training.sentences import sides
@@ -37,8 +38,8 @@ def backbone() -> LiteBackbone:
 
 @pytest.fixture(scope="module")
 def pixels() -> Tensor:
-    """Three procedural pictures (3, 3, 320, 320), preprocessed."""
-    images = np.stack([make_sample((77, number)).image for number in range(3)])
+    """Three procedural pictures (3, 3, 448, 448), preprocessed."""
+    images = np.stack([make_sample((77, number), size=448).image for number in range(3)])
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -117,14 +118,14 @@ class TestBackbone:
         assert (found.image.shape[0], tuple(found.windows[2].shape[:2]), tuple(found.patches.shape)) == (0, (0, 361), (0, 400, 152))
         assert backbone.encode_text([]).shape == (0, found.image.shape[1])
 
-    @pytest.mark.parametrize("shape", [(3, 320, 320), (1, 3, 240, 240), (1, 1, 320, 320)])
+    @pytest.mark.parametrize("shape", [(3, 448, 448), (1, 3, 320, 320), (1, 1, 448, 448)])
     def test_wrong_pixels(self, backbone: LiteBackbone, shape: tuple[int, ...]) -> None:
         with pytest.raises(BackboneError, match="expected pixels"):
             backbone.encode_image(torch.zeros(shape))
 
-    @pytest.mark.parametrize("scale", [0, 21])
+    @pytest.mark.parametrize("scale", [0, 29])
     def test_wrong_scale(self, backbone: LiteBackbone, pixels: Tensor, scale: int) -> None:
-        with pytest.raises(BackboneError, match="window sides from 1 to 20"):
+        with pytest.raises(BackboneError, match="window sides from 1 to 28"):
             backbone.encode_image(pixels[:1], scales=(scale,))
 
     @pytest.mark.parametrize("arguments", [{"device": "toaster"}, {"dtype": "float8"}, {"dtype": torch.int32}])
@@ -133,12 +134,47 @@ class TestBackbone:
             LiteBackbone(**arguments)  # type: ignore[arg-type]
 
     def test_fingerprint_follows_the_weights(self, backbone: LiteBackbone, tmp_path: Path) -> None:
-        head, text, card = load(WEIGHTS)
-        head.place.bias.data += 1
-        save(tmp_path / "other.safetensors", head, text, card)
+        members, card = load(WEIGHTS)
+        members[-1].head.place.bias.data += 1
+        save(tmp_path / "other.safetensors", members, card)
         assert LiteBackbone(device="cpu").fingerprint == backbone.fingerprint
         assert LiteBackbone(device="cpu", weights=tmp_path / "other.safetensors").fingerprint != backbone.fingerprint
         assert LiteBackbone(device="cpu", dtype="bfloat16").fingerprint != backbone.fingerprint
+
+    def test_a_second_look_keeps_the_contract(self, pixels: Tensor) -> None:
+        fine = LiteBackbone(device="cpu", fine=True)
+        seen = fine.encode_image(pixels, scales=(2,), patches=True)
+        assert seen.image.shape[1] == seen.windows[2].shape[2] == fine.encode_text(["a photo of a bottle"]).shape[1]
+        assert seen.windows[2].shape[1] == 27 * 27
+        assert seen.patches is not None and seen.patches.shape[1] == 28 * 28
+        torch.testing.assert_close(fine.encode_image(pixels[1:2]).image, seen.image[1:2], rtol=0, atol=0)
+        assert fine.fingerprint != LiteBackbone(device="cpu").fingerprint
+        assert "lite-fine" in fine.name and fine.source == "lite-fine"
+
+    def test_members_are_averaged(self, pixels: Tensor, tmp_path: Path) -> None:
+        """The cosines of two members together are the mean of each one's."""
+        ((head, text), *_), card = load(WEIGHTS)
+        other = copy.deepcopy(head)
+        other.place.bias.data.normal_(generator=torch.Generator().manual_seed(0))
+        for name, members in (
+            ("one", [Member(head, text)]),
+            ("two", [Member(other, text)]),
+            ("both", [Member(head, text), Member(other, text)]),
+        ):
+            save(tmp_path / name, members, card)
+        cosines = []
+        for name in ("one", "two", "both"):
+            backbone = LiteBackbone(device="cpu", weights=tmp_path / name)
+            image, words = backbone.encode_image(pixels[:1]).image, backbone.encode_text(["a photo of a damaged bottle"])
+            cosines.append(F.cosine_similarity(image, words).item())
+        assert cosines[0] != pytest.approx(cosines[1], abs=1e-3)
+        assert cosines[2] == pytest.approx((cosines[0] + cosines[1]) / 2, abs=1e-4)
+
+    def test_members_must_be_alike(self, tmp_path: Path) -> None:
+        ((head, text), *_), card = load(WEIGHTS)
+        other = Member(Head(replace(head.config, width=32)), text)
+        with pytest.raises(ConfigError, match="equal sizes"):
+            save(tmp_path / "weights.safetensors", [Member(head, text), other], card)
 
     def test_bfloat16_is_close(self, backbone: LiteBackbone, pixels: Tensor) -> None:
         rough = LiteBackbone(device="cpu", dtype="bfloat16").encode_image(pixels[:1]).image
@@ -214,7 +250,7 @@ class TestText:
 class TestShippedWeights:
     def test_small_and_described(self) -> None:
         assert WEIGHTS.stat().st_size <= 5_000_000
-        _, _, card = load(WEIGHTS)
+        _, card = load(WEIGHTS)
         assert {"version", "seed", "data", "validation", "licence"} <= card.keys()
         assert 0.5 < json.loads(card["validation"])["image_auroc"] <= 1
 
@@ -238,7 +274,7 @@ class TestShippedWeights:
 
     def test_held_out_pictures_are_told_apart(self, tmp_path: Path) -> None:
         """Families and defects that training never saw; the expected margin is far below the measured one, far above chance."""
-        head, text, _ = load(WEIGHTS)
+        ((head, text), *_), _ = load(WEIGHTS)
         recipe = Recipe(60, 424242, families=HELD_OUT_FAMILIES, defects=HELD_OUT_DEFECTS, hard=0)
         pictures = make_pictures(tmp_path, recipe, processes=1)
         numbers = measure(head, text, pictures)
@@ -259,7 +295,7 @@ class TestTraining:
         assert found[0, 5, 5].item() == pytest.approx(0.5)
 
     def test_sides_are_unit_vectors(self) -> None:
-        _, text, _ = load(WEIGHTS)
+        ((_, text), *_), _ = load(WEIGHTS)
         both = sides(text, "bottle")
         torch.testing.assert_close(both.norm(dim=1), torch.ones(2))
         assert both[0] @ both[1] < 0.99
@@ -277,10 +313,13 @@ class TestTraining:
             [json.loads(line)["losses"] for line in (run / "log.jsonl").read_text().splitlines()] for run in (tmp_path / "whole", parts)
         )
         assert first == second
-        (one, _, card), (other, _, _) = load(whole), load(again)
+        (((one, _),), card), (((other, _),), _) = load(whole), load(again)
         for left, right in zip(one.parameters(), other.parameters(), strict=True):
             torch.testing.assert_close(left, right, rtol=0, atol=1e-6)
         assert card["seed"] == "3"
+        join([whole, again], tmp_path / "joined.safetensors")
+        members, card = load(tmp_path / "joined.safetensors")
+        assert len(members) == 2 and card["seed"] == "3, 3"
         with pytest.raises(ConfigError, match="settings"):
             train(parts, replace(config, batch=8), pictures=made)
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vlad.lite.trunk import CHANNELS
 
-GRID = 20  # the stride 16 grid of a 320 x 320 picture, at which the head is trained
+TRAIN_SIZE = 320  # pixels of the pictures that the head is trained on; it runs on larger ones as well
+GRID = TRAIN_SIZE // 16
 SIZES = (  # channels and side of every map of `features` at that size
     (2 * CHANNELS[0], GRID),
     (2 * CHANNELS[1], GRID),

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vlad.errors import ConfigError
-from vlad.lite.backbone import save
+from vlad.lite.backbone import Member, load, save
 from vlad.lite.head import HeadConfig
 from vlad.lite.training.measure import measure
 from vlad.lite.training.pictures import KINDS, Pictures, Recipe, make_pictures, read_pictures
@@ -76,7 +76,7 @@ def train(
             log.write(json.dumps(entry) + "\n")
         if value > best:
             best = value
-            save(weights, *trainer.averaged, card(config, trainer, validation, number, numbers))
+            save(weights, [Member(*trainer.averaged)], card(config, trainer, validation, number, numbers))
         save_file(trainer.state(), checkpoint)
         progress.write_text(json.dumps({"epochs": number + 1, "best": best}))
     return weights
@@ -95,6 +95,20 @@ def card(config: TrainConfig, trainer: Trainer, validation: Pictures, epoch: int
     }
 
 
+def join(files: Sequence[Path], out: Path) -> None:
+    """One weights file of the members of several runs, whose cosines are averaged.
+
+    Raises:
+        ConfigError: the runs differ in their sizes or their vocabulary.
+        WeightsNotFoundError: one of the files is no weights file.
+    """
+    loaded = [load(file) for file in files]
+    cards = [card for _, card in loaded]
+    seeds = ", ".join(card["seed"] for card in cards)
+    validation = json.dumps([json.loads(card["validation"]) for card in cards])
+    save(out, [member for members, _ in loaded for member in members], {**cards[0], "seed": seeds, "validation": validation})
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     defaults = TrainConfig()
     parser = argparse.ArgumentParser(prog="python -m vlad.lite.train", description=__doc__.splitlines()[0] if __doc__ else None)
@@ -102,10 +116,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photographs-from", type=Path, help="folder filled by `python -m vlad.lite.pictures.photographs`")
     parser.add_argument("--pictures-from", type=Path, help="pictures of an earlier run, instead of making them anew")
     parser.add_argument("--processes", type=int, default=2, help="processes that make pictures")
+    parser.add_argument(
+        "--join", type=Path, nargs="+", metavar="FILE", help="train nothing: write the members of these weights to OUT/weights.safetensors"
+    )
     for name, value in asdict(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"default {value}")
     options = vars(parser.parse_args(arguments))
     out, processes, files, earlier = (options.pop(name) for name in ("out", "processes", "photographs_from", "pictures_from"))
+    if files_to_join := options.pop("join"):
+        out.mkdir(parents=True, exist_ok=True)
+        join(files_to_join, out / "weights.safetensors")
+        return
     pictures = read_pictures(earlier) if earlier else None
     print(train(out, TrainConfig(**options), photographs=files, processes=processes, pictures=pictures))
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 _BORDER_SHARE = 0.9  # of the outermost patches must be background
 _SEPARATION = 0.75  # share of the projections' variance that the two sides explain; two halves of one uniform bar explain 0.75
-_LEAST, _MOST = 0.05, 0.75  # share of a picture that a part may fill; some encoders see the picture's border as another world
+_DEPTH, _DEPTH_SHARE = 2, 0.5  # so deep, and in such a share of places, the background must reach: padding makes a frame of any texture
+_LEAST, _MOST = 0.05, 0.75  # share of a picture that a part may fill
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def find_foreground(tokens: Sequence[Tensor], grids: Sequence[tuple[int, int]]) 
     """The foreground of normal pictures with tokens (P, C) on their grids, or None where it is not safe to cut anything off.
 
     Safe means: the first principal component splits the patches of all references into two clearly separate groups (Otsu's criterion),
-    one of them covers at least nine tenths of every picture's outermost patches, and the other 5 to 75 % of every picture.
+    one of them covers at least nine tenths of every picture's outermost patches and half of those two deeper, and the other 5 to 75 % of
+    every picture.
     A texture that fills the picture, or a part that touches its border, is not cut. (AnomalyDINO, arXiv 2405.14529, section 3.1, decides
     by a list of categories.)
     """
@@ -43,24 +45,28 @@ def find_foreground(tokens: Sequence[Tensor], grids: Sequence[tuple[int, int]]) 
     every = torch.cat(unit)
     centred = (every - every.mean(0)).double()
     direction = torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1].float()
-    border = [_border(grid).to(every.device) for grid in grids]
+    border = [(_depth(grid) == 0).to(every.device) for grid in grids]
+    deeper = [(_depth(grid) == _DEPTH).to(every.device) for grid in grids]
     projections = [values @ direction for values in unit]
     if float(torch.cat([p[b] for p, b in zip(projections, border, strict=True)]).mean()) > float(torch.cat(projections).mean()):
         direction, projections = -direction, [-values for values in projections]
     limit, separation = _otsu(torch.cat(projections).cpu().numpy())
     if separation <= _SEPARATION:
         return None
-    for values, outermost in zip(projections, border, strict=True):
-        is_part = values > limit
-        if not _LEAST <= float(is_part.float().mean()) <= _MOST or float((~is_part[outermost]).float().mean()) < _BORDER_SHARE:
+    for values, outermost, ring in zip(projections, border, deeper, strict=True):
+        is_part = (values > limit).float()
+        fills = float(is_part.mean())
+        if not _LEAST <= fills <= _MOST or float(is_part[outermost].mean()) > 1 - _BORDER_SHARE:
+            return None
+        if not len(is_part[ring]) or float(is_part[ring].mean()) > 1 - _DEPTH_SHARE:
             return None
     return Foreground(direction, limit)
 
 
-def _border(grid: tuple[int, int]) -> Tensor:
-    inner = torch.zeros(grid, dtype=torch.bool)
-    inner[1:-1, 1:-1] = True
-    return ~inner.flatten()
+def _depth(grid: tuple[int, int]) -> Tensor:
+    """For each patch (P,) how many patches lie between it and the nearest border."""
+    rows, cols = (torch.minimum(torch.arange(length), torch.arange(length).flip(0)) for length in grid)
+    return torch.minimum(rows[:, None], cols[None]).flatten()
 
 
 def _otsu(values: np.ndarray) -> tuple[float, float]:

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from vlad.errors import ConfigError
-from vlad.lite.backbone import SIZE
-from vlad.lite.head import GRID, LENGTH, features, flatten
+from vlad.lite.head import GRID, LENGTH, TRAIN_SIZE, features, flatten
 from vlad.lite.pictures.photographs import find, make_photograph
 from vlad.lite.pictures.sampling import Sample, make_sample, start_worker
 from vlad.lite.pictures.vocabulary import DEFECTS, FAMILIES
@@ -41,7 +40,7 @@ class Recipe:
     defects: Sequence[str] = DEFECTS
     hard: float = 0.5
     photographs: float = 0.0
-    size: int = SIZE
+    size: int = TRAIN_SIZE
 
 
 @dataclass(frozen=True)
