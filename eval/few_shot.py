@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from zero_shot import categories, ground_truth
 
-from vlad import AnomalyDetector, find_images
+from vlad import AnomalyDetector
 from vlad.backbones import PatchTokens, load_backbone
+from vlad.evaluation.datasets import Category, load_dataset, read_truth
 from vlad.metrics import aupro
 from vlad.references import fingerprint
 
@@ -49,22 +49,22 @@ class Remembering:
         return found
 
 
-def measure(detector: AnomalyDetector, category: Path, k: int, seed: int) -> dict[str, float] | None:
+def measure(detector: AnomalyDetector, category: Category, k: int, seed: int) -> dict[str, float] | None:
     """One fit and all test pictures; None if there are too few references."""
-    references = sorted((category / "train" / "good").iterdir())[seed * k : (seed + 1) * k]
+    references = [picture.path for picture in category.references[seed * k : (seed + 1) * k]]
     if len(references) < k:
         return None
     detector.fit(references)
-    pictures = find_images([category / "test"])
     scores, labels, called, maps, masks = [], [], [], [], []
-    for picture, result in zip(pictures, detector.predict_iter(pictures), strict=True):
+    results = detector.predict_iter([picture.path for picture in category.test])
+    for picture, result in zip(category.test, results, strict=True):
         scores.append(result.pred_score)
         called.append(bool(result.pred_label))
-        labels.append(picture.parent.name != "good")
-        mask = ground_truth(picture, result.image_size)
-        if mask is not None:
+        labels.append(picture.is_anomalous)
+        truth = None if picture.expected_mask else read_truth(picture, category, result.image_size)
+        if truth is not None:
             maps.append(result.anomaly_map[::2, ::2])
-            masks.append(mask[::2, ::2])
+            masks.append(truth.area[::2, ::2])
     bad = np.array(labels)
     return {
         "image_auroc": float(roc_auc_score(labels, scores)),
@@ -96,7 +96,7 @@ def main() -> None:
     for settings in options.settings:
         detector = AnomalyDetector(backbone, **settings)
         for k in options.k:
-            for category in categories(options.roots):
+            for category in (one for root in options.roots for one in load_dataset(root).categories):
                 rows = [row for seed in options.seeds if (row := measure(detector, category, k, seed)) is not None]
                 if rows:
                     cells = (_cell([row[metric] for row in rows], metric) for metric in METRICS)

@@ -18,7 +18,7 @@ from vlad.errors import ConfigError, DatasetError, PromptError
 from vlad.evaluation import runner
 from vlad.evaluation import search as search_module
 from vlad.evaluation.anchors import load_anchors
-from vlad.evaluation.cache import CachedBackbone
+from vlad.evaluation.cache import CachedBackbone, use_cache
 from vlad.evaluation.charts import Line, curves, histogram
 from vlad.evaluation.compare import compare_runs
 from vlad.evaluation.datasets import LAYOUTS, load_dataset
@@ -216,6 +216,20 @@ class TestRun:
         assert unit["metrics"]["aupro"] == pytest.approx(aupro(maps, masks), abs=unit["pixel_errors"]["aupro"] + 1e-12)
         assert unit["metrics"]["pixel_auroc"] == pytest.approx(auroc(masks, maps), abs=unit["pixel_errors"]["pixel_auroc"] + 1e-12)
         assert unit["pixel_errors"]["aupro"] < 1e-2
+
+    def test_saturated_regions_give_spro(self, detector, tmp_path):
+        folder = tmp_path / "data/pushpins"
+        for number in range(3):
+            draw(folder / f"test/good/{number}.png", number)
+            truth = folder / f"ground_truth/logical_anomalies/{number}/000.png"
+            draw(folder / f"test/logical_anomalies/{number}.png", 9 + number, defect=True, mask=truth)
+        rule = {"defect_name": "missing", "pixel_value": 255, "saturation_threshold": 20, "relative_saturation": False}
+        (folder / "defects_config.json").write_text(json.dumps([rule]))
+        run(detector, load_dataset(tmp_path / "data"), tmp_path / "out")
+        results = summarise(tmp_path / "out")
+        metrics = results["units"][0]["metrics"]
+        assert metrics["spro"] is not None and "aupro" not in metrics and results["settings"]["fpr_limit"] == 0.05
+        assert "sPRO" in write_report(tmp_path / "out")[0].read_text()
 
     @pytest.mark.parametrize(
         ("values", "message"),
@@ -563,6 +577,17 @@ class TestSearch:
         (category,) = load_dataset(data, categories=["nut"]).categories
         outcome = search(detector, category, prompts=["winclip"], class_names=["nut", "nuts_01", "nut"], folds=2, repeats=1)
         assert len({one.class_name for one in outcome.candidates}) == len(outcome.candidates)
+
+    def test_a_backbone_without_words(self, detector, data):
+        class Wordless:
+            name = "wordless"
+
+        detector.backbone = Wordless()
+        (category,) = load_dataset(data, categories=["nut"]).categories
+        with pytest.raises(ConfigError, match="wordless knows no words"):
+            search(detector, category)
+        with pytest.raises(ConfigError, match="leave the cache out"):
+            use_cache(detector, data)
 
     def test_too_few_pictures(self, detector, data):
         (category,) = load_dataset(data, categories=["nut"]).categories

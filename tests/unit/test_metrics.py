@@ -267,7 +267,8 @@ class TestStreaming:
         counts = PixelCounts([count_pixels(*triple) for triple in zip(maps, regions, saturations, strict=True)], fpr_limit=0.05)
         exact = spro(maps, regions, saturations, fpr_limit=0.05)
         assert abs(counts.metrics()["aupro"] - exact) <= counts.errors()["aupro"] + 1e-12
-        assert counts.errors()["aupro"] < 0.02
+        assert counts.errors()["aupro"] < 0.02 and counts.is_saturated
+        assert not PixelCounts([count_pixels(maps[0], regions[0][0])]).is_saturated
 
     def test_a_picture_is_some_kilobytes_and_survives_a_file(self, tmp_path):
         rng = np.random.default_rng(0)

@@ -280,9 +280,10 @@ def report_again(
     from vlad.evaluation.report import write_report
     from vlad.evaluation.results import read_results, summarise
 
-    earlier = read_results(folder)
-    summarise(folder, [problem for problem in earlier["problems"] if problem.startswith(tuple(earlier["dataset"]["categories"]))])
-    found = None if data_root is None else load_dataset(data_root, dataset or earlier["dataset"]["name"])
+    earlier = read_results(folder)["problems"] if (folder / "results.json").is_file() else []
+    of_units = [problem for problem in earlier if "k=" in problem]  # those of pictures are in the samples
+    results = summarise(folder, of_units)
+    found = None if data_root is None else load_dataset(data_root, dataset or results["dataset"]["name"])
     for path in write_report(folder, found):
         typer.echo(str(path))
 

@@ -109,9 +109,10 @@ def use_cache(detector: AnomalyDetector, folder: str | Path) -> CachedBackbone:
     Raises:
         ConfigError: its backbone only gives patch tokens of pictures of any size, which are not cached; or see `CachedBackbone`.
     """
-    if not hasattr(detector.backbone, "encode_image"):
-        raise ConfigError(f"the embedding cache keeps what CLIPs and lite see, {detector.backbone.name} is neither; leave the cache out")
-    cached = CachedBackbone(detector.backbone, folder)
+    backbone: Any = detector.backbone
+    if not hasattr(backbone, "encode_image"):
+        raise ConfigError(f"the embedding cache keeps what CLIPs and lite see, {backbone.name} is neither; leave the cache out")
+    cached: Any = CachedBackbone(backbone, folder)
     detector.backbone = cached
     encoder: Any = getattr(detector, "encoder", None)  # few-shot detectors ask it, with one or two backbones inside
     if encoder is not None:

@@ -9,6 +9,18 @@ from html import escape
 import numpy as np
 
 _LEFT, _BOTTOM, _TOP, _RIGHT = 40, 34, 8, 16
+COLOURS = (
+    "#0f766e",
+    "#b45309",
+    "#4338ca",
+    "#be123c",
+    "#0369a1",
+    "#65a30d",
+    "#a21caf",
+    "#78716c",
+    "#0891b2",
+    "#ca8a04",
+)  # of curves, in turn
 
 
 @dataclass(frozen=True)
@@ -30,7 +42,9 @@ def curves(lines: Sequence[Line], *, x_label: str, y_label: str, x_max: float = 
         inside = line.x <= x_max
         points = "L".join(f"{frame.x(x)} {frame.y(y)}" for x, y in zip(line.x[inside], line.y[inside], strict=True))
         if points:
-            parts.append(f'<path class="curve c{number % 6}" d="M{points}"><title>{escape(line.label)}</title></path>')
+            parts.append(
+                f'<path class="curve" stroke="{COLOURS[number % len(COLOURS)]}" d="M{points}"><title>{escape(line.label)}</title></path>'
+            )
     return _svg(side, side, parts, f"{y_label} over {x_label}")
 
 

@@ -43,13 +43,13 @@ class Gallery:
     cases: tuple[Case, ...]
 
 
-def false_alarms(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int = 4) -> Gallery:
+def false_alarms(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int = 6) -> Gallery:
     """Normal pictures that were called anomalous, farthest above the threshold first."""
     wrong = [sample for sample in samples if not sample.gt_label and sample.pred_label]
     return _gallery(out, sorted(wrong, key=_margin, reverse=True), dataset, most)
 
 
-def misses(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int = 4) -> Gallery:
+def misses(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int = 6) -> Gallery:
     """Anomalous pictures that were called normal, farthest below the threshold first."""
     wrong = [sample for sample in samples if sample.gt_label and sample.pred_label is False]
     return _gallery(out, sorted(wrong, key=_margin), dataset, most)

@@ -82,6 +82,7 @@ def write_report(out: Path, dataset: Dataset | None = None) -> list[Path]:
         "results": results,
         "headlines": [(name, title) for name, title in HEADLINES.items() if _has(results, name)],
         "meanings": {name: text for name, text in MEANINGS.items() if _has(results, name)},
+        "colours": charts.COLOURS,
         "anchors": _anchors(results),
         "is_whole": _is_whole(results, dataset),
         "blocks": [_block(out, results, samples, k_shot, dataset) for k_shot in sorted({unit["k_shot"] for unit in results["units"]})],
@@ -133,7 +134,7 @@ def _is_whole(results: dict[str, Any], dataset: Dataset | None) -> bool:
     from vlad.evaluation.datasets import LAYOUTS
 
     layout = dataset.layout if dataset is not None else LAYOUTS.get(results["dataset"]["name"])
-    return bool(layout and layout.counts) and set(layout.counts) <= set(results["dataset"]["categories"]) if layout else False
+    return layout is not None and bool(layout.counts) and set(layout.counts) <= set(results["dataset"]["categories"])
 
 
 def _block(out: Path, results: dict[str, Any], samples: Sequence[Sample], k_shot: int, dataset: Dataset | None) -> Block:

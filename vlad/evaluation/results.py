@@ -134,7 +134,7 @@ def measure(out: Path, samples: Sequence[Sample], fpr_limit: float, n_resamples:
     pixels, with_pixels = _pixel_counts(out, scored, fpr_limit)
     errors: dict[str, float] = {}
     if pixels is not None:
-        overlap = "spro" if _is_saturated(out, scored) else "aupro"
+        overlap = "spro" if pixels.is_saturated else "aupro"
         renamed = {"aupro": overlap}
         values |= {renamed.get(name, name): value for name, value in pixels.metrics().items()}
         errors = {renamed.get(name, name): value for name, value in pixels.errors().items()}
@@ -199,18 +199,6 @@ def _pixel_counts(out: Path, samples: Sequence[Sample], fpr_limit: float) -> tup
     with_pixels = [sample for sample in samples if sample.pixels is not None]
     counts = [found for sample in with_pixels if (found := read_counts(out, sample)) is not None]
     return (PixelCounts(counts, fpr_limit=fpr_limit) if counts else None), with_pixels
-
-
-def _is_saturated(out: Path, samples: Sequence[Sample]) -> bool:
-    """Whether regions fill up before all of their pixels are found, as MVTec LOCO's do."""
-    for sample in samples:
-        counts = read_counts(out, sample) if sample.pixels and sample.gt_label else None
-        if counts is not None and len(counts.saturations):
-            inside = counts.regions > 0
-            areas = np.bincount(counts.regions[inside] - 1, weights=counts.counts[inside], minlength=len(counts.saturations))
-            if not np.array_equal(areas, counts.saturations):
-                return True
-    return False
 
 
 def _defects(samples: Sequence[Sample]) -> dict[str, dict[str, Any]]:

@@ -87,7 +87,7 @@ def _unit(category: Category, k_shot: int, seed: int) -> Unit:
     if len(references) < k_shot:
         skipped = f"{category.name} has {len(category.references)} references, k={k_shot} with seed {seed} needs {(seed + 1) * k_shot}"
     elif not test:
-        skipped = f"{category.name} has no test picture"
+        skipped = f"{category.name}, k={k_shot}, seed {seed}: there is no test picture"
     return Unit(category, k_shot, seed, references, test, skipped)
 
 
@@ -271,9 +271,10 @@ def _run_unit(
         references = [picture.path for picture in unit.references]
         for path in references:
             read_image(path, max_pixels=detector.config.max_pixels)  # a missing one would make it another k
-        detector = copy.copy(detector)  # the caller's keeps its own references
-        detector.config = replace(detector.config, class_name=noun)
-        detector.fit(references)  # type: ignore[attr-defined]
+        own: Any = copy.copy(detector)  # the caller's keeps its own references
+        own.config = replace(own.config, class_name=noun)
+        own.fit(references)
+        detector = own
     results = detector.predict_iter(
         [picture.path for picture in pictures],
         class_name=noun,

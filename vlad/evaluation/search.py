@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlad.errors import DatasetError, ImageReadError
+from vlad.errors import ConfigError, DatasetError, ImageReadError
 from vlad.evaluation.datasets import Category
 from vlad.images import preprocess, read_image
 from vlad.metrics import auroc
@@ -47,9 +47,9 @@ class Outcome:
 
     Attributes:
         candidates: best first.
-        expected: AUROC of the chosen candidate on pictures that did not choose it, mean over parts: what to expect of the best.
-        expected_std: its standard deviation over repetitions.
-        default: AUROC of the first candidate (winclip, the category's own noun) on all pictures.
+        expected: AUROC of the chosen candidate on pictures that did not choose it, mean over parts: what to expect of choosing.
+        default: AUROC of the first candidate (winclip, the category's own noun) on the same parts.
+        gain_std: standard deviation of `expected - default` over repetitions.
         n_good, n_anomalous: pictures that could be read.
         problems: pictures that could not.
     """
@@ -57,8 +57,8 @@ class Outcome:
     category: str
     candidates: tuple[Candidate, ...]
     expected: float
-    expected_std: float
     default: float
+    gain_std: float
     n_good: int
     n_anomalous: int
     problems: tuple[str, ...]
@@ -77,12 +77,13 @@ class Outcome:
         for one in self.candidates:
             numbers = f"{100 * one.image_auroc:>11.1f}  {100 * one.chosen:>5.0f}%"
             lines.append(f"  {one.prompts:<{widths[0]}}  {one.class_name:<{widths[1]}}  {numbers}")
+        gain = self.expected - self.default
         lines.append(
-            f"  choosing gives {100 * self.expected:.1f} ± {100 * self.expected_std:.1f} on pictures that did not choose "
-            f"(best here {100 * best.image_auroc:.1f}, default {100 * self.default:.1f})"
+            f"  choosing gives {100 * self.expected:.1f} on pictures that did not choose, the default {100 * self.default:.1f} on the same "
+            f"({100 * gain:+.1f} ± {100 * self.gain_std:.1f})"
         )
-        if self.expected <= self.default:
-            lines.append("  no choice is better than the default by what these pictures can tell; keep it")
+        if gain <= self.gain_std:
+            lines.append("  by what these pictures can tell no choice is better than the default; keep it")
         else:
             lines.append(f'  best: --prompts {best.prompts} --class-name "{best.class_name}"')
         return "\n".join(lines)
@@ -109,6 +110,7 @@ def search(
         seed: of the parts.
 
     Raises:
+        ConfigError: the backbone knows no words.
         DatasetError: fewer pictures of a kind than folds.
         PromptError: a prompt set is unknown or malformed, or a noun cannot stand in a sentence.
     """
@@ -118,6 +120,8 @@ def search(
         list(prompts) if prompts is not None else sorted((info.name for info in available_prompts()), key=lambda name: name != "winclip")
     )
     nouns = list(class_names) if class_names is not None else [category.class_name, "object"]
+    if not hasattr(detector.backbone, "encode_text"):
+        raise ConfigError(f"{detector.backbone.name} knows no words, so there is no prompt to choose; take a CLIP or lite")
     embeddings, labels, problems = _embed(detector, category)
     n_good, n_anomalous = int((~labels).sum()), int(labels.sum())
     if min(n_good, n_anomalous) < folds:
@@ -135,12 +139,13 @@ def search(
     scores = np.stack([values for _, _, values in tried.values()])
     splitter = RepeatedStratifiedKFold(n_splits=folds, n_repeats=repeats, random_state=seed)
     chosen: Counter[int] = Counter()
-    held_out = []
+    held_out, default = [], []
     for train, test in splitter.split(np.zeros(len(labels)), labels):
         winner = int(np.argmax([auroc(labels[train], values[train]) for values in scores]))
         chosen[winner] += 1
         held_out.append(auroc(labels[test], scores[winner][test]))
-    by_repeat = np.reshape(held_out, (repeats, folds)).mean(axis=1)
+        default.append(auroc(labels[test], scores[0][test]))
+    gains = np.reshape(np.subtract(held_out, default), (repeats, folds)).mean(axis=1)
     candidates = [
         Candidate(name, noun, auroc(labels, values), chosen[index] / len(held_out))
         for index, (name, noun, values) in enumerate(tried.values())
@@ -148,9 +153,9 @@ def search(
     return Outcome(
         category=category.name,
         candidates=tuple(sorted(candidates, key=lambda one: -one.image_auroc)),
-        expected=float(by_repeat.mean()),
-        expected_std=float(by_repeat.std(ddof=1)) if repeats > 1 else 0.0,
-        default=candidates[0].image_auroc,
+        expected=float(np.mean(held_out)),
+        default=float(np.mean(default)),
+        gain_std=float(gains.std(ddof=1)) if repeats > 1 else 0.0,
         n_good=n_good,
         n_anomalous=n_anomalous,
         problems=tuple(problems),
@@ -163,10 +168,11 @@ def _embed(detector: AnomalyDetector, category: Category) -> tuple[Any, np.ndarr
 
     labels, rows, problems = [], [], []
     batch: list[np.ndarray] = []
+    backbone: Any = detector.backbone
 
     def flush() -> None:
         if batch:
-            rows.append(detector.backbone.encode_image(preprocess(batch, detector.backbone.preprocessing)).image)
+            rows.append(backbone.encode_image(preprocess(batch, backbone.preprocessing)).image)
             batch.clear()
 
     for picture in category.test:
@@ -187,7 +193,8 @@ def _score(detector: AnomalyDetector, embeddings: Any, normal: Sequence[str], an
     """Zero-shot picture scores (N,) for the two sides' sentences."""
     from vlad.scoring.text import score_text, text_vectors
 
-    encoded = detector.backbone.encode_text([*normal, *anomalous])
+    backbone: Any = detector.backbone
+    encoded = backbone.encode_text([*normal, *anomalous])
     vectors = text_vectors(encoded[: len(normal)], encoded[len(normal) :])
-    scored = score_text(embeddings, {}, vectors, grid=detector.backbone.grid, temperature=detector.temperature)
+    scored = score_text(embeddings, {}, vectors, grid=backbone.grid, temperature=detector.temperature)
     return scored.image.cpu().numpy().astype(np.float64)

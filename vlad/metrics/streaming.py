@@ -103,6 +103,9 @@ class PixelCounts:
         pictures: one for each picture.
         fpr_limit: of the area under the (saturated) per-region overlap curve, in (0, 1].
 
+    Attributes:
+        is_saturated: whether any region counts as found in full at another number of pixels than its area, so that the area is sPRO's.
+
     Raises:
         MetricError: the limit is out of range.
     """
@@ -112,13 +115,16 @@ class PixelCounts:
 
         self.fpr_limit = check_limit(fpr_limit)
         self.n_pictures = len(pictures)
+        self.is_saturated = False
         normal, regions, owners, shares, row = [], [], [], [], 0
         for index, picture in enumerate(pictures):
             inside = picture.regions > 0
             normal.append((picture.counts[~inside], np.full((~inside).sum(), index), picture.bins[~inside]))
             present, numbers = np.unique(picture.regions[inside], return_inverse=True)  # a region hidden by others has no pixel
             regions.append((picture.counts[inside], numbers + row, picture.bins[inside]))
-            shares.append(_binned_shares(picture, inside, numbers, picture.saturations[present - 1]))
+            full = picture.saturations[present - 1]
+            self.is_saturated |= not np.array_equal(full, np.bincount(numbers, weights=picture.counts[inside], minlength=len(full)))
+            shares.append(_binned_shares(picture, inside, numbers, full))
             owners += [index] * len(present)
             row += len(present)
         self._owners = np.array(owners, dtype=np.int64)
