@@ -32,7 +32,7 @@ class DetectorConfig:
     # With references. The first five shape what is remembered: to change them, fit again.
     scorer: str | None = None  # "winclip", "nearest" or "subspace"; None: winclip with a CLIP alone, else nearest. See README
     rotations: int | None = None  # references are remembered at so many angles; None: 8 for up to 16 references, 1 for more or winclip
-    coreset: float | None = None  # share of the normal tokens to keep, 0.1 for large banks; None: all, of turned copies a tenth
+    coreset: float | None = None  # share of the normal tokens to keep, 0.1 for large banks; None keeps all
     foreground: bool = False  # look at the part alone, where it stands out from its background clearly enough
     text_weight: float | None = None  # of the text score beside the references; None takes the backbone's (CLIP 0.5, lite 0)
     top_share: float = 0.01  # the image score is the mean of this share of the highest patch distances; winclip takes the maximum

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 SCORERS = ("winclip", "nearest", "subspace")
 _PATCHES = "patches"
 _FEW, _FEW_ROTATIONS = 16, 8
-_TURNED_SHARE = 0.1  # of the tokens of a reference's turned copies, which mostly repeat its own
 
 
 @dataclass(frozen=True)
@@ -150,11 +149,10 @@ class ReferenceMemory:
             for is_whole, shown in ((True, picture), *((False, crop) for crop in views(picture))):
                 for turn, (turned, mask) in enumerate(rotations(shown, self.settings.rotations or 1)):
                     (view,) = encoder.see([turned], patches=True, scales=self.scales, text=is_whole and turn == 0)
-                    pending.take(number, view, mask, is_turned=turn > 0)
+                    pending.take(number, view, mask)
                     if is_whole and turn == 0:
                         self.embeddings[number] = view.embedding
                         first.append(view)
-            pending.end_reference()
         pending.finish()
         if self.settings.foreground and self.foreground is None:
             whole = [view.patches for view in first if view.patches is not None]
@@ -259,9 +257,8 @@ class _Pending:
     def __init__(self, memory: ReferenceMemory) -> None:
         self._memory = memory
         self._tokens: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in memory.banks}
-        self._turned: list[tuple[Tensor, Tensor]] = []  # patch tokens of the turned copies of the reference at hand
 
-    def take(self, number: int, view: View, mask: np.ndarray, *, is_turned: bool) -> None:
+    def take(self, number: int, view: View, mask: np.ndarray) -> None:
         """The tokens of a view whose pixels are all valid."""
         import torch
 
@@ -270,26 +267,10 @@ class _Pending:
         assert view.patches is not None
         patches = view.patches
         valid = torch.from_numpy(valid_patches(mask, patches.grid, patches.shown)).to(patches.tokens.device)
-        settings = self._memory.settings
-        if is_turned and settings.coreset is None and settings.scorer == "nearest":
-            self._turned.append((patches.tokens[valid], torch.full((int(valid.sum()),), number, device=valid.device)))
-        else:
-            self._put(_PATCHES, patches.tokens[valid], number)
+        self._put(_PATCHES, patches.tokens[valid], number)
         for scale, values in view.windows.items():
             inside = valid[window_indices(patches.grid, scale).to(valid.device)].all(1)
             self._put(_window(scale), values[0][inside], number)
-
-    def end_reference(self) -> None:
-        """Thin out the turned copies of one reference by themselves, so that another reference never changes what is kept of it."""
-        import torch
-
-        from vlad.scoring.coreset import greedy_coreset
-
-        if self._turned:
-            tokens, owners = (torch.cat(parts) for parts in zip(*self._turned, strict=True))
-            kept, _ = greedy_coreset(tokens, _TURNED_SHARE)
-            self._put(_PATCHES, tokens[kept], int(owners[0]))
-            self._turned = []
 
     def finish(self) -> None:
         """Hand over what is left."""
