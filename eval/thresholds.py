@@ -16,20 +16,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from zero_shot import categories
 
-from vlad import find_images, read_image
+from vlad import read_image
 from vlad.backbones import load_backbone
 from vlad.encoder import Encoder
+from vlad.evaluation.datasets import Category, load_dataset
 from vlad.scoring.calibration import METHODS, threshold
 from vlad.scoring.memory import MemoryBank, mean_of_top
 
 LIMITS = (0.05, 0.2)
 
 
-def pairwise(category: Path, encoder: Encoder) -> Tensor:
+def pairwise(category: Category, encoder: Encoder) -> Tensor:
     """(N, N, P): for each normal picture and each other one, the distance of each patch of the first to the second."""
-    pictures = [read_image(path) for path in find_images([category / "train" / "good", category / "test" / "good"])]
+    normal = [*category.references, *(picture for picture in category.test if not picture.is_anomalous)]
+    pictures = [read_image(picture.path) for picture in normal]
     tokens = [view.patches.tokens for picture in pictures for view in encoder.see([picture], patches=True) if view.patches is not None]
     banks = []
     for values in tokens:
@@ -64,7 +65,7 @@ def main() -> None:
     columns = [(method, limit) for limit in LIMITS for method in METHODS]
     print("| category | k | " + " | ".join(f"{method}, {limit:.0%}" for method, limit in columns) + " |")
     print("|---|---|" + "---|" * len(columns), flush=True)
-    for category in categories(options.roots):
+    for category in (one for root in options.roots for one in load_dataset(root).categories):
         distances = pairwise(category, encoder)
         for k in options.k:
             found = rates(distances, k, options.draws, np.random.default_rng(k))
