@@ -472,7 +472,7 @@ class TestCache:
     def test_no_pictures(self, backbone, tmp_path):
         from vlad.lite.backbone import LiteBackbone
 
-        assert CachedBackbone(LiteBackbone(device="cpu"), tmp_path).encode_image(torch.empty(0, 3, 320, 320)).image.shape[0] == 0
+        assert CachedBackbone(LiteBackbone(device="cpu"), tmp_path).encode_image(torch.empty(0, 3, 448, 448)).image.shape[0] == 0
 
     def test_a_folder_that_is_a_file(self, backbone, tmp_path):
         (tmp_path / "file").write_text("")

@@ -264,7 +264,7 @@ class TestOddReferences:
         with pytest.warns(VladWarning) as notes:
             AnomalyDetector(lite, rotations=1).fit([good[0], good[1][:100], good[2][:60, :60]])
         text = "\n".join(str(note.message) for note in notes)
-        assert "different shapes, width to height from 1.00 to 1.60" in text and "60 x 60 pixels are enlarged to 320" in text
+        assert "different shapes, width to height from 1.00 to 1.60" in text and "60 x 60 pixels are enlarged to 448" in text
 
     def test_a_folder_and_single_pictures(self, lite, good, tmp_path):
         for number, picture in enumerate(good[:3]):

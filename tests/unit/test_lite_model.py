@@ -90,9 +90,9 @@ class TestBackbone:
         found = backbone.encode_image(pixels, scales=(1, 3), patches=True)
         dim = backbone.encode_text(["a photo"]).shape[1]
         assert found.image.shape == (3, dim)
-        assert {scale: tuple(rows.shape) for scale, rows in found.windows.items()} == {1: (3, 400, dim), 3: (3, 324, dim)}
+        assert {scale: tuple(rows.shape) for scale, rows in found.windows.items()} == {1: (3, 784, dim), 3: (3, 676, dim)}
         assert found.patches is not None
-        assert found.patches.shape == (3, GRID * GRID, 152)
+        assert found.patches.shape == (3, 784, 152)
         assert found.image.dtype == found.windows[1].dtype == found.patches.dtype == torch.float32
 
     def test_only_what_was_asked_for(self, backbone: LiteBackbone, pixels: Tensor) -> None:
@@ -113,9 +113,9 @@ class TestBackbone:
         assert not torch.allclose(together.image[0], together.image[1], atol=1e-2)
 
     def test_no_pictures(self, backbone: LiteBackbone) -> None:
-        found = backbone.encode_image(torch.empty(0, 3, 320, 320), scales=(2,), patches=True)
+        found = backbone.encode_image(torch.empty(0, 3, 448, 448), scales=(2,), patches=True)
         assert found.patches is not None
-        assert (found.image.shape[0], tuple(found.windows[2].shape[:2]), tuple(found.patches.shape)) == (0, (0, 361), (0, 400, 152))
+        assert (found.image.shape[0], tuple(found.windows[2].shape[:2]), tuple(found.patches.shape)) == (0, (0, 729), (0, 784, 152))
         assert backbone.encode_text([]).shape == (0, found.image.shape[1])
 
     @pytest.mark.parametrize("shape", [(3, 448, 448), (1, 3, 320, 320), (1, 1, 448, 448)])
