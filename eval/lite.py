@@ -32,6 +32,7 @@ from vlad.lite.text import TextEncoder
 from vlad.lite.trunk import Trunk, patch_tokens
 from vlad.metrics import aupro, auroc
 from vlad.prompts import PromptEnsemble
+from vlad.scorer import TextSide
 from vlad.scoring.memory import mean_of_top
 from vlad.scoring.rarity import rarity
 from vlad.scoring.text import score_text, text_vectors
@@ -90,6 +91,17 @@ def with_heads(members: Sequence[Member]) -> Callable[[Seen], Scored]:
     return scored
 
 
+def with_rarity(scorer: Callable[[Seen], Scored]) -> Callable[[Seen], Scored]:
+    """Text and rarity fused, as the detector does with `lite`."""
+    side = TextSide(torch.empty(0), LiteBackbone.grid, SCALES, TEMPERATURE, LiteBackbone.rarity, LiteBackbone.rarity_centre)
+
+    def scored(seen: Seen) -> Scored:
+        text, (rare, rare_map, grid) = scorer(seen), by_rarity(seen)
+        return float(side.with_rarity(torch.tensor(text[0]), torch.tensor(rare))), side.with_rarity(text[1], rare_map), grid
+
+    return scored
+
+
 def by_rarity(seen: Seen) -> Scored:
     found = rarity(seen.tokens, LiteBackbone.grid)
     return mean_of_top(found[0], 0.01), found, LiteBackbone.grid
@@ -140,12 +152,14 @@ def main() -> None:
     options = parser.parse_args()
     members = [member for path in options.weights for member in load(path)[0]]
     contestants: dict[str, list[Callable[[Seen], Scored]]] = {
+        "lite": [with_rarity(with_heads(members))],
+        "one head and rarity": [with_rarity(with_heads([member])) for member in members],
+        "three heads": [with_heads(members)],
         "one head": [with_heads([member]) for member in members],
-        f"{len(members)} heads": [with_heads(members)],
         **({"the head before": [with_heads(load(options.before)[0])]} if options.before else {}),
         "random head": [with_heads(random_head(seed)) for seed in range(3)],
-        "rarity inside the picture": [by_rarity],
-        "deviation inside a patch": [by_deviation],
+        "rarity": [by_rarity],
+        "patch deviation": [by_deviation],
     }
     trunk, every = Trunk(), {}
     print("| set (good + defective) | metric | " + " | ".join(contestants) + " |")

@@ -24,7 +24,7 @@ class DetectorConfig:
     temperature: float | None = None  # softmax temperature of the text score; None takes the backbone's (0.07)
     threshold: float | None = None  # a picture above it is anomalous; None takes the references', else 0.5, as near to either text
     mask_threshold: float | None = None  # a pixel above it belongs to the mask; None takes the references', else the picture's
-    rarity: float = 0.0  # share of score and map that comes from rarity inside the picture, zero-shot only; see scoring/rarity.py
+    rarity: float | None = None  # weight of rarity inside the picture beside text; None takes the backbone's (CLIP 0, lite 20)
     tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None or 0: as a whole
     tile_overlap: float = 0.25  # share of a tile's side that neighbours share at least
     max_pixels: int = 100_000_000  # larger pictures are refused, from the header, before they are decoded
@@ -52,7 +52,8 @@ class DetectorConfig:
         for name in ("threshold", "mask_threshold"):
             if getattr(self, name) is not None:
                 self._set(name, _number(name, "a number from 0 to 1", getattr(self, name), 0, 1))
-        self._set("rarity", _number("rarity", "a share from 0 to 1", self.rarity, 0, 1))
+        if self.rarity is not None:
+            self._set("rarity", _number("rarity", "None, or a weight from 0 to 1000", self.rarity, 0, 1000))
         if self.tile is not None:
             tile = _whole("tile", "None, or at least 32 pixels", self.tile, 0)
             if 0 < tile < 32:

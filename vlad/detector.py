@@ -317,7 +317,15 @@ class AnomalyDetector:
             )
         text = None
         if self.encoder.joint is not None and (memory is None or self.text_weight > 0 or self.encoder.patch_backbone is None):
-            text = TextSide(self.text_vectors(class_name), self.encoder.joint.grid, self.scales, self.temperature)
+            joint = self.encoder.joint
+            text = TextSide(
+                self.text_vectors(class_name),
+                joint.grid,
+                self.scales,
+                self.temperature,
+                rarity=getattr(joint, "rarity", 0.0) if config.rarity is None else config.rarity,
+                rarity_centre=getattr(joint, "rarity_centre", 0.25),
+            )
         return PictureScorer(
             encoder=self.encoder, text=text, memory=memory, text_weight=self.text_weight, config=config, maps=maps, batch_size=batch_size
         )

@@ -33,19 +33,31 @@ class Scored:
 
 @dataclass(frozen=True)
 class TextSide:
-    """The zero-shot side: unit vectors (2, D) of normal and anomalous text, and how embeddings are compared with them."""
+    """The zero-shot side: unit vectors (2, D) of normal and anomalous text, and how embeddings are compared with them.
+
+    `rarity` is the weight of rarity inside the picture, and `rarity_centre` the rarity that speaks neither for nor against an anomaly.
+    """
 
     vectors: Tensor
     grid: tuple[int, int]
     scales: tuple[int, ...]
     temperature: float
+    rarity: float = 0.0
+    rarity_centre: float = 0.25
+
+    def with_rarity(self, text: Tensor, rare: Tensor) -> Tensor:
+        """Text scores in [0, 1], their log odds moved by rarity, as scores in [0, 1]."""
+        import torch
+
+        return torch.sigmoid(torch.logit(text, eps=1e-6) + self.rarity * (rare - self.rarity_centre))
 
 
 @dataclass(frozen=True, kw_only=True)
 class PictureScorer:
     """Scores pictures with text, references or both.
 
-    Zero-shot, a rarity r mixes in rarity inside the picture: (1 - r) * text + r * rarity, for score and map.
+    Zero-shot, a rarity weight v moves the log odds of the text score by v * (rarity inside the picture - centre), for score and map; v = 0
+    leaves the text score bit for bit.
 
     With a text weight w, score and map are w * text + (1 - w) * references. With w = 0.5 and the scorer `winclip` that is WinCLIP+'s
     (s + max F) / 2 and (M + F) / 2. A patch backbone keeps the formula with its own distances as F; they are of the same range,
@@ -86,12 +98,14 @@ class PictureScorer:
         scales = set(self.text.scales if self.text is not None and maps and weight > 0 else ())
         scales |= set(() if self.memory is None else self.memory.scales)
         # Without a weight, text alone is no reason for a pass of its own.
-        patches = self.memory is not None or self.config.rarity > 0
+        patches = self.memory is not None or (self.text is not None and self.text.rarity > 0)
         views = self.encoder.see(pictures, patches=patches, scales=tuple(sorted(scales)), text=weight > 0)
         # One by one, so that a picture's score is bit for bit the same in every batch.
         return [self._fuse(view, picture.shape[:2], weight, maps, without) for view, picture in zip(views, pictures, strict=True)]
 
     def _fuse(self, view: View, size: tuple[int, ...], weight: float, maps: bool, without: int | None) -> Scored:
+        import torch
+
         from vlad.scoring.memory import mean_of_top
 
         height, width = size[:2]
@@ -103,15 +117,13 @@ class PictureScorer:
         if text is not None and text.multi_scale is not None and self.text is not None:
             anomaly_map = weight * _upsampled(text.multi_scale, self.text.grid, (1.0, 1.0), (height, width))
             parts["text_map_max"] = float(text.multi_scale.max())
-        if self.memory is None and self.config.rarity > 0 and view.patches is not None:
+        if self.memory is None and self.text is not None and self.text.rarity > 0 and view.patches is not None:
             rare = self._score_rarity(view.patches)
-            share = self.config.rarity
             parts["rarity"] = mean_of_top(rare, self.config.top_share)
-            score = (1 - share) * score + share * parts["rarity"]
+            score = float(self.text.with_rarity(torch.tensor(score), torch.tensor(parts["rarity"])))
             if anomaly_map is not None:
-                anomaly_map = (1 - share) * anomaly_map + share * _upsampled(
-                    rare[None], view.patches.grid, view.patches.shown, (height, width)
-                )
+                spread = torch.from_numpy(_upsampled(rare[None], view.patches.grid, view.patches.shown, (height, width)))
+                anomaly_map = self.text.with_rarity(torch.from_numpy(anomaly_map), spread).numpy()
         if self.memory is not None:
             found = self.memory.compare(view, top_share=self.config.top_share, without=without)
             score += (1 - weight) * found.score
@@ -121,7 +133,8 @@ class PictureScorer:
                 distances = (1 - weight) * _upsampled(found.distances[None], found.grid, found.shown, (height, width))
                 anomaly_map = distances if anomaly_map is None else anomaly_map + distances
         if anomaly_map is not None:
-            parts["map_max"] = float(anomaly_map.max()) if self.memory is not None else parts.pop("text_map_max")
+            is_text_alone = self.memory is None and "rarity" not in parts
+            parts["map_max"] = parts.pop("text_map_max") if is_text_alone else float(anomaly_map.max())
         return Scored(score, anomaly_map, parts, view.embedding.cpu().numpy())
 
     def _score_text(self, view: View, with_windows: bool) -> TextScores | None:

@@ -57,19 +57,31 @@ def test_bad_input_is_named(tokens: tuple[int, ...], grid: tuple[int, int], word
         rarity(torch.ones(tokens), grid)
 
 
-def test_a_setting_of_the_detector_mixes_it_in() -> None:
+def test_a_setting_of_the_detector_moves_the_log_odds() -> None:
     picture = make_sample(3, families=("perforated sheet",), defects=("stain",), anomalous=True).image
-    detectors = {share: AnomalyDetector.from_pretrained("lite", device="cpu", rarity=share) for share in (0.0, 0.5, 1.0)}
-    none, half, whole = (detector.predict(picture) for detector in detectors.values())
+    detectors = {weight: AnomalyDetector.from_pretrained("lite", device="cpu", rarity=weight) for weight in (0, 10, None)}
+    none, ten, default = (detector.predict(picture) for detector in detectors.values())
     assert "rarity" not in none.scores
-    assert whole.pred_score == pytest.approx(whole.scores["rarity"])
-    assert half.pred_score == pytest.approx((none.pred_score + whole.pred_score) / 2)
-    np.testing.assert_allclose(half.anomaly_map, (none.anomaly_map + whole.anomaly_map) / 2, atol=1e-6)
-    tokens = detectors[1.0].encoder.see([picture], patches=True)[0].patches
+    backbone = detectors[0].backbone
+    for weight, result in ((10, ten), (backbone.rarity, default)):
+        text = result.scores["text_image"]
+        assert text == pytest.approx(none.pred_score)
+        odds = np.log(text / (1 - text)) + weight * (result.scores["rarity"] - backbone.rarity_centre)
+        assert result.pred_score == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
+        assert result.anomaly_map.shape == none.anomaly_map.shape and not np.allclose(result.anomaly_map, none.anomaly_map)
+    tokens = detectors[10].encoder.see([picture], patches=True)[0].patches
     assert tokens is not None
-    assert whole.pred_score == pytest.approx(mean_of_top(rarity(tokens.tokens[None], tokens.grid)[0], 0.01))
+    assert ten.scores["rarity"] == pytest.approx(mean_of_top(rarity(tokens.tokens[None], tokens.grid)[0], 0.01))
 
 
-def test_the_share_is_checked() -> None:
+def test_beside_references_it_plays_no_part() -> None:
+    pictures = [make_sample((4, number), families=("leather",), anomalous=False).image for number in range(2)]
+    results = [
+        AnomalyDetector.from_pretrained("lite", device="cpu", rarity=w, rotations=1).fit(pictures[:1]).predict(pictures[1]) for w in (0, 20)
+    ]
+    assert results[0].pred_score == results[1].pred_score
+
+
+def test_the_weight_is_checked() -> None:
     with pytest.raises(ConfigError, match="rarity"):
-        AnomalyDetector.from_pretrained("lite", rarity=1.5)
+        AnomalyDetector.from_pretrained("lite", rarity=-1)

@@ -51,6 +51,8 @@ class LiteBackbone:
     temperature = TEMPERATURE
     preprocessing = Preprocessing(size=SIZE, mean=MEAN, std=STD)
     scorer = "nearest"
+    rarity = 20.0  # weight of rarity inside the picture beside the words; with the centre chosen on product lines of validation families
+    rarity_centre = 0.26
     text_weight = 0.0  # beside references its words add noise on photographs, whatever they add on procedural pictures
 
     def __init__(
