@@ -15,7 +15,7 @@ from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.images import describe_source, find_images, read_image
 from vlad.references import Reference, ReferenceMemory, fingerprint
 from vlad.scorer import tile_grid, tiles
-from vlad.scoring.calibration import Calibration
+from vlad.scoring.calibration import FEW, Calibration, references_needed
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
@@ -86,34 +86,51 @@ def forget(detector: AnomalyDetector, references: Any) -> ReferenceMemory:
 
 
 def _calibrate(detector: AnomalyDetector, memory: ReferenceMemory) -> None:
-    """Score every reference as if it were none; slightly changed views if there is only one."""
+    """Score every reference as if it were none; slightly changed views if there is only one, and beside them if there are few."""
     config = detector.config
     scorer = detector.picture_scorer(class_name=None, config=config, maps=True, batch_size=8, memory=memory)
     kept: list[str] = []
     views: list[tuple[float, float]] = []
+    is_only = len(memory.references) == 1
+
+    def score(pictures: Iterable[np.ndarray], without: int | None) -> list[tuple[float, float]]:
+        scored = (one for shown in pictures for one in scorer.score([shown], without=without))
+        return [(one.score, float(one.map.max())) for one in scored if one.map is not None]
+
     for number, reference in memory.references.items():
         try:
             picture = _seen_again(reference)
         except ImageReadError:
             kept.append(reference.path or f"reference {number + 1}")
             continue
-        is_only = len(memory.references) == 1
-        for shown in slight_changes(picture) if is_only else (picture,):
-            (scored,) = scorer.score([shown], without=None if is_only else number)
-            assert scored.map is not None
-            result = (scored.score, float(scored.map.max()))
-            if is_only:
-                views.append(result)
-            else:
-                memory.scores[number] = result
+        # An only reference has no others to be compared with: its views are compared with itself.
+        without = None if is_only else number
+        if not is_only:
+            (memory.scores[number],) = score((picture,), without)
+        if len(memory.references) <= FEW:
+            views += score(slight_changes(picture), without)
     if kept:
         names = f"{kept[0]}{f' and {len(kept) - 1} more' if len(kept) > 1 else ''}"
         warnings.warn(f"{names} cannot be seen again, so old scores stay in the calibration; fit() anew if that matters", VladWarning, 5)
-    results = views or list(memory.scores.values())
+    is_held_out = not (is_only and views)
     memory.noun = detector.prompts.noun(config.class_name)
-    if results:
-        images, pixels = zip(*sorted(results), strict=True)
-        memory.calibration = Calibration(tuple(images), tuple(sorted(pixels)), is_held_out=not views)
+    images, pixels = _columns(list(memory.scores.values()) if is_held_out else views)
+    image_views, pixel_views = _columns(views if is_held_out else [])
+    if images:
+        memory.calibration = Calibration(images, pixels, is_held_out, image_views, pixel_views)
+    if len(memory.references) <= FEW and config.threshold is None:
+        count = len(memory.references)
+        warnings.warn(
+            f"the threshold from {count} reference{'s' if count > 1 else ''} is a guess and can be far off; give more normal pictures "
+            f"({references_needed(config.fpr_limit)} promise {config.fpr_limit:.1%}), or set threshold",
+            VladWarning,
+            5,
+        )
+
+
+def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Image and pixel scores, sorted each."""
+    return tuple(sorted(image for image, _ in results)), tuple(sorted(pixel for _, pixel in results))
 
 
 def _seen_again(reference: Reference) -> np.ndarray:

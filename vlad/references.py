@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlad.augment import rotations, valid_patches
+from vlad.config import DetectorConfig
 from vlad.scoring.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Reference:
     def from_dict(cls, values: Mapping[str, Any]) -> Reference:
         """The inverse of `to_dict`."""
         height, width = values["size"]
+        if not isinstance(values["path"], (str, NoneType)):
+            raise TypeError(f"expected the path of a reference as a text or null, got {values['path']!r}")
         return cls(values["path"], str(values["sha256"]), (int(height), int(width)))
 
 
@@ -220,6 +224,7 @@ class ReferenceMemory:
         from vlad.scoring.foreground import Foreground
 
         settings = dict(values["settings"])
+        DetectorConfig.from_dict(settings)  # the same fields and ranges; its ConfigError is a ValueError
         memory = cls(MemorySettings(**(settings | {"scales": tuple(settings["scales"])})))
         for name, bank in memory.banks.items():
             keys = [key for key in tensors if key.startswith(f"{name}.")]
@@ -230,13 +235,20 @@ class ReferenceMemory:
         memory.embeddings = dict(zip(memory.references, tensors["embeddings"].to(device), strict=True))
         memory._next = int(values["next"])
         memory.noun = values["noun"]
+        if not isinstance(memory.noun, (str, NoneType)):
+            raise TypeError(f"expected noun as a text or null, got {memory.noun!r}")
         memory.scores = {int(number): (float(image), float(pixel)) for number, (image, pixel) in values["scores"].items()}
         if values["calibration"] is not None:
             kept = values["calibration"]
             memory.calibration = Calibration(
-                tuple(map(float, kept["image_scores"])), tuple(map(float, kept["pixel_scores"])), bool(kept["is_held_out"])
+                tuple(map(float, kept["image_scores"])),
+                tuple(map(float, kept["pixel_scores"])),
+                bool(kept["is_held_out"]),
+                tuple(map(float, kept.get("image_view_scores", ()))),  # folders of earlier versions have none
+                tuple(map(float, kept.get("pixel_view_scores", ()))),
             )
-        memory.loss = CoresetLoss(**values["coreset_loss"])
+        loss = values["coreset_loss"]
+        memory.loss = CoresetLoss(int(loss["tokens"]), int(loss["kept"]), float(loss["radius"]), float(loss["mean"]))
         if values["foreground_limit"] is not None:
             memory.foreground = Foreground(tensors["foreground"].to(device), float(values["foreground_limit"]))
         return memory

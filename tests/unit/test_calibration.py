@@ -58,6 +58,23 @@ def test_student_is_exact_for_normal_scores(count):
     assert abs(rate - 0.05) < 3 * math.sqrt(0.05 * 0.95 / 4000)
 
 
+VIEWS = tuple(np.linspace(0.1, 0.2, 16))
+
+
+@pytest.mark.parametrize(
+    ("scores", "views", "expected"),
+    [
+        ((0.1, 0.15), (), 0.125 + 6.313752 * np.std((0.1, 0.15), ddof=1) * math.sqrt(1.5)),  # 0.40
+        ((0.1, 0.15), VIEWS, np.mean((0.1, 0.15, *VIEWS)) + 1.739607 * np.std((0.1, 0.15, *VIEWS), ddof=1) * math.sqrt(1 + 1 / 18)),  # 0.20
+        ((0.1, 0.101), VIEWS, 0.1005 + 6.313752 * np.std((0.1, 0.101), ddof=1) * math.sqrt(1.5)),  # equal references need no cap
+        ((0.1, 0.4), (0.1,) * 16, 0.4),  # never below the references themselves
+    ],
+)
+def test_views_cap_the_bound_of_two(scores, views, expected):
+    assert threshold(scores, "student", 0.05, views=views) == pytest.approx(expected, abs=1e-6)
+    assert threshold(scores, "conformal", 0.05, views=views) == max(scores)
+
+
 def test_p_values():
     calibration = Calibration(SCORES, SCORES, is_held_out=True)
     assert [calibration.p_value(score) for score in (0.0, 0.15, 0.4, 0.41)] == [1.0, 0.8, 0.4, 0.2]
@@ -74,6 +91,8 @@ def test_references_needed(limit, needed):
 @pytest.mark.parametrize(
     ("count", "method", "held_out", "words"),
     [
+        (2, "student", True, "2 normal pictures promise nothing, the threshold is a guess; 19 promise 5.0%"),
+        (3, "conformal", True, "3 normal pictures promise nothing"),
         (4, "conformal", True, "4 normal pictures: the highest.*20.0%.*52.7% with 95 %.*19 promise 5.0%"),
         (19, "conformal", True, "19 normal pictures: on average over fits, at most 5.0% of normal pictures"),
         (20, "student", True, "an estimate of 5.0%.*13.9% with 95 %"),

@@ -13,6 +13,7 @@ from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.lite.backbone import LiteBackbone
 from vlad.lite.data import ProductLine
 from vlad.references import MemorySettings, ReferenceMemory
+from vlad.scoring.calibration import threshold
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +290,32 @@ class TestOddReferences:
         with pytest.warns(VladWarning, match="cannot be seen again, so old scores stay"):
             loaded.add_references(good[3:5])
         assert len(loaded.references) == 5 and len(loaded.memory.calibration.image_scores) == 5
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_threshold_from_few_is_called_a_guess(lite, count, tmp_path):
+    line = ProductLine("washer", 3, 96)
+    detector = AnomalyDetector(lite, rotations=1)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        detector.fit([line.sample(number).image for number in range(count)])
+    words = f"the threshold from {count} reference{'s' if count > 1 else ''} is a guess"
+    assert [words in str(note.message) for note in notes].count(True) == (count < 4)
+    calibration = detector.memory.calibration
+    assert calibration.is_held_out == (count > 1) and len(calibration.image_scores) == (8 if count == 1 else count)
+    assert len(calibration.image_view_scores) == len(calibration.pixel_view_scores) == (8 * count if count in (2, 3) else 0)
+    assert AnomalyDetector.load(detector.save(tmp_path), backbone=lite).memory.calibration == calibration
+
+
+def test_no_note_about_a_threshold_of_your_own(lite):
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        AnomalyDetector(lite, rotations=1, threshold=0.3).fit(ProductLine("washer", 3, 96).sample(0).image)
+    assert not [note for note in notes if "is a guess" in str(note.message)]
+
+
+def test_two_unlike_references_leave_room_for_defects(lite):
+    """The bound of one degree of freedom alone is out of reach of any defect."""
+    washer, wood = ProductLine("washer", 3, 96).sample(0).image, ProductLine("wood", 3, 96).sample(0).image
+    calibration = quiet(AnomalyDetector(lite, rotations=1).fit, [washer, wood]).memory.calibration
+    assert calibration.image_threshold("student", 0.05) < threshold(calibration.image_scores, "student", 0.05)

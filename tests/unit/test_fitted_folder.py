@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import warnings
+from contextlib import suppress
+from copy import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from vlad import AnomalyDetector
 from vlad.errors import ConfigError, VladWarning
 from vlad.lite.backbone import LiteBackbone
 from vlad.lite.data import ProductLine
+from vlad.references import fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +25,19 @@ def good() -> list[np.ndarray]:
     return [line.sample(number).image for number in range(4)]
 
 
+@pytest.fixture(scope="module")
+def fitted(good) -> AnomalyDetector:
+    return AnomalyDetector(LiteBackbone(device="cpu"), rotations=2, class_name="washer").fit(good[:3])
+
+
+@pytest.fixture(scope="module")
+def newer(good) -> AnomalyDetector:
+    return AnomalyDetector(LiteBackbone(device="cpu"), rotations=1, class_name="ring", threshold=0.7).fit(good[1:])
+
+
 @pytest.fixture
-def folder(good, tmp_path):
-    return AnomalyDetector(LiteBackbone(device="cpu"), rotations=2, class_name="washer").fit(good[:3]).save(tmp_path / "washer")
+def folder(fitted, tmp_path):
+    return fitted.save(tmp_path / "washer")
 
 
 def test_what_is_in_it(folder):
@@ -63,6 +78,8 @@ def test_memory_that_does_not_match(folder, good, damage):
         {"settings": None},
         {"calibration": {}},
         {"next": "x"},
+        {"noun": [1]},
+        {"coreset_loss": {"tokens": "many", "kept": 0, "radius": 0, "mean": 0}},
     ],
 )
 def test_config_that_does_not_match(folder, change):
@@ -71,6 +88,16 @@ def test_config_that_does_not_match(folder, change):
     config["memory"] |= change
     path.write_text(json.dumps(config))
     with pytest.raises(ConfigError, match=r"does not fit memory\.safetensors"):
+        AnomalyDetector.load(folder)
+
+
+@pytest.mark.parametrize("rotations", [{"x": [1]}, "two", True, 0])
+def test_wrong_types_in_the_settings_of_the_references(folder, rotations):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["memory"]["settings"]["rotations"] = rotations
+    path.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=r"does not fit memory\.safetensors.*rotations"):
         AnomalyDetector.load(folder)
 
 
@@ -88,11 +115,54 @@ def test_saving_again_leaves_nothing_old_behind(folder, good):
     assert AnomalyDetector.load(folder).predict(good[3]).threshold_source == "text"
 
 
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("steps", range(8))
+@pytest.mark.parametrize("new_has_references", [True, False])
+def test_a_save_cut_short_leaves_the_old_or_the_new_detector(folder, good, newer, monkeypatch, steps, new_has_references):
+    """Killed before its n-th write, rename or removal; whatever is left loads, and can be saved into again."""
+    from safetensors import torch as safetensors_torch
+
+    new = copy(newer)
+    if not new_has_references:
+        new.memory = None
+    left = steps
+
+    def cut(call):
+        def counted(*args, **options):
+            nonlocal left
+            if left == 0:
+                raise _Killed
+            left -= 1
+            return call(*args, **options)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors_torch, "save_file", cut(safetensors_torch.save_file))
+        for name in ("write_text", "replace", "unlink"):
+            patch.setattr(Path, name, cut(getattr(Path, name)))
+        with suppress(_Killed):
+            new.save(folder)
+    loaded = AnomalyDetector.load(folder, backbone=newer.backbone)
+    shas = {reference.sha256 for reference in loaded.references}
+    old = {fingerprint(picture) for picture in good[:3]}
+    assert (loaded.config.threshold, shas) in [(None, old), (0.7, {reference.sha256 for reference in new.references})]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        new.save(folder)
+        assert AnomalyDetector.load(folder, backbone=newer.backbone).config.threshold == 0.7
+    names = ["config.json", *(["memory.safetensors"] if new_has_references else []), "text_vectors.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+
 def test_a_folder_of_the_first_format(good, tmp_path):
     folder = AnomalyDetector(LiteBackbone(device="cpu"), threshold=0.3).save(tmp_path / "old")
     config = json.loads((folder / "config.json").read_text())
     config["format_version"] = 1
-    del config["memory"], config["patch_model"], config["model"]["options"]
+    del config["memory"], config["text"], config["patch_model"], config["model"]["options"]
     for key in ("scorer", "rotations", "coreset", "foreground", "text_weight", "top_share", "calibration", "fpr_limit"):
         del config["settings"][key]
     (folder / "config.json").write_text(json.dumps(config))

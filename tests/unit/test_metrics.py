@@ -146,11 +146,25 @@ class TestAupro:
             (np.full((1, 4, 4), np.nan), np.zeros((1, 4, 4)), 0.3, "NaN"),
             (np.zeros((1, 4, 4)), np.zeros((1, 4, 4)), 0.0, "fpr_limit"),
             (np.zeros((1, 2, 4, 4)), np.zeros((1, 2, 4, 4)), 0.3, r"maps \(N, H, W\)"),
+            (np.zeros((1, 2, 2)), [[[0, 1], [math.nan, 0]]], 0.3, r"values >= 0.*nan; the arguments are aupro\(anomaly_maps, gt_masks\)"),
+            (np.zeros((1, 2, 2)), [[[0, 1], [-1, 0]]], 0.3, r"values >= 0.*-1; the arguments are aupro\(anomaly_maps, gt_masks\)"),
+            (np.eye(2)[None], [[[0.1, 0.2], [0.7, 0.2]]], 0.3, r"more than two values from 0.1 to 0.7 as in a map; .*aupro\(anomaly_maps"),
+            (None, np.zeros((1, 4, 4)), 0.3, r"expected maps \(N, H, W\) or a list of them, got None"),
+            (np.zeros((1, 4, 4)), None, 0.3, r"expected masks \(N, H, W\) or a list of them, got None"),
+            (3, "masks", 0.3, "got a int"),
+            (np.zeros((1, 4, 4)), "masks", 0.3, "got a str"),
+            ([np.zeros((4, 4))], [None], 0.3, r"expected a mask \(H, W\) of numbers, got None"),
+            ([[[0.0, 1.0], [2.0]]], np.zeros((1, 2, 2)), 0.3, r"expected a map \(H, W\) of numbers, got a list"),
         ],
     )
     def test_errors_say_what_came(self, maps, masks, limit, message):
         with pytest.raises(MetricError, match=message):
             aupro(maps, masks, fpr_limit=limit)
+
+    @pytest.mark.parametrize("values", [np.float64(0.5), np.float32(1), np.uint8(255), np.bool_(True), np.int64(1)])
+    def test_any_two_values_make_a_mask(self, reference, values):
+        maps, masks, _ = reference
+        assert aupro(maps, [mask.astype(values.dtype) * values for mask in masks]) == aupro(maps, masks)
 
 
 class TestSpro:
@@ -177,6 +191,21 @@ class TestSpro:
     def test_needs_a_saturation_for_each_region(self):
         with pytest.raises(MetricError, match="saturation > 0 for each of 1 regions"):
             spro([np.zeros((4, 4))], [[np.ones((4, 4))]], [[0]])
+
+    @pytest.mark.parametrize(
+        ("regions", "saturations", "message"),
+        [
+            (None, [[1]], "expected gt_regions as a list with a list for each map, got None"),
+            ([[np.eye(2)]], None, "expected saturations as a list with a list for each map, got None"),
+            ([[np.eye(2)]], [], "regions and saturations for each map, got 1 and 0"),
+            ([[None]], [[1]], r"mask \(H, W\) of numbers, got None; the arguments are spro\(anomaly_maps, gt_regions, saturations\)"),
+            ([[-np.eye(2)]], [[1]], r"values >= 0.*-1.*spro\(anomaly_maps"),
+            ([[np.array([[0.1, 0.2], [0.3, 0.4]])]], [[1]], "more than two values from 0.1 to 0.4"),
+        ],
+    )
+    def test_errors_say_what_came(self, regions, saturations, message):
+        with pytest.raises(MetricError, match=message):
+            spro([np.zeros((2, 2))], regions, saturations)
 
 
 class TestImageMetrics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 
 from vlad import AnomalyDetector
 from vlad.backbones import ClipBackbone
-from vlad.errors import ConfigError
+from vlad.errors import ConfigError, VladWarning
 
 
 @pytest.fixture
@@ -74,9 +75,15 @@ def test_made_from_an_object(detector, backbone, tmp_path, golden):
     [
         ({"format_version": 99}, "written in format 99"),
         ({"format": "something"}, "holds no detector"),
-        ({"model": {}}, "incomplete: 'source' is missing"),
+        ({"model": {}}, "incomplete: 'model.name' is missing"),
         ({"settings": {"tilt": 5}}, "unknown setting 'tilt'"),
-        ({"settings": None}, "damaged"),
+        ({"settings": None}, "damaged: settings must be an object, got None"),
+        ({"model": {"name": {"x": [1]}}}, "damaged: model.name must be a text, got {'x': \\[1\\]}"),
+        ({"model": {"name": "a", "source": 3}}, "damaged: model.source must be a text or null, got 3"),
+        ({"patch_model": [1]}, "damaged: patch_model must be an object"),
+        ({"memory": "a"}, "damaged: memory must be an object"),
+        ({"text": {"sha256": 5}}, "damaged: text.sha256 must be a text, got 5"),
+        ({"prompts": None}, "damaged: prompts must be an object"),
     ],
 )
 def test_what_does_not_match_is_refused(saved, change, message):
@@ -86,11 +93,41 @@ def test_what_does_not_match_is_refused(saved, change, message):
         AnomalyDetector.load(saved[1])
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "5"])
-def test_broken_config(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"), [("", "is damaged"), ("{", "is damaged"), ("[]", "holds no detector"), ("5", "holds no detector")]
+)
+def test_broken_config(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ConfigError, match="holds no detector"):
+    with pytest.raises(ConfigError, match=message):
         AnomalyDetector.load(tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 200])
+@pytest.mark.parametrize("load", [AnomalyDetector.load, AnomalyDetector.from_pretrained], ids=["load", "from_pretrained"])
+def test_a_config_cut_short(saved, load, length):
+    config = saved[1] / "config.json"
+    config.write_bytes(config.read_bytes()[:length])
+    with pytest.raises(ConfigError, match=r"config\.json is damaged"):
+        load(saved[1])
+
+
+@pytest.mark.parametrize("below", ["", "deeper/still"])
+def test_a_file_cannot_become_a_folder(detector, tmp_path, below):
+    (tmp_path / "a_file").write_text("kept")
+    with pytest.raises(ConfigError, match=r"saved as a folder.*a_file"):
+        detector.save(tmp_path / "a_file" / below)
+    assert (tmp_path / "a_file").read_text() == "kept"
+
+
+def test_a_flipped_byte_of_the_text_is_never_used(saved, golden):
+    detector, folder = saved
+    file = folder / "text_vectors.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 0x40
+    file.write_bytes(content)
+    with pytest.warns(VladWarning, match=r"text_vectors\.safetensors is damaged.*embedded anew"):
+        loaded = AnomalyDetector.load(folder)
+    assert loaded.predict(golden.pictures()[0]).pred_score == detector.predict(golden.pictures()[0]).pred_score
 
 
 def test_no_folder(tmp_path):
@@ -108,7 +145,11 @@ def test_text_vectors_can_be_made_again(saved, golden, damage):
     detector, folder = saved
     file = folder / "text_vectors.safetensors"
     file.unlink() if damage == "missing" else file.write_bytes(b"nonsense")
-    assert AnomalyDetector.load(folder).predict(golden.pictures()[0]).pred_score == detector.predict(golden.pictures()[0]).pred_score
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        loaded = AnomalyDetector.load(folder)
+    assert any("embedded anew" in str(note.message) for note in notes) == (damage == "corrupt")
+    assert loaded.predict(golden.pictures()[0]).pred_score == detector.predict(golden.pictures()[0]).pred_score
 
 
 def test_another_model_in_another_precision_is_refused(detector, tiny_clip, tmp_path):

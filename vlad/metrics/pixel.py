@@ -18,6 +18,7 @@ from scipy import ndimage
 from vlad.errors import MetricError
 from vlad.metrics.image import Undefined, checked, missing_kind
 
+_AUPRO, _SPRO = "aupro(anomaly_maps, gt_masks)", "spro(anomaly_maps, gt_regions, saturations)"
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
@@ -30,14 +31,14 @@ def aupro(anomaly_maps: Any, gt_masks: Any, fpr_limit: float = 0.3) -> float:
 
     Args:
         anomaly_maps: scores (N, H, W), or a sequence of N maps (H, W) of any sizes.
-        gt_masks: masks of the same shapes, above 0 is defective.
+        gt_masks: masks of the same shapes, above 0 is defective; bool, whole numbers from 0 on, or floats of at most two values each.
         fpr_limit: in (0, 1].
 
     Returns:
         `Undefined` unless there are defective and normal pixels.
 
     Raises:
-        MetricError: shapes differ, a score is not finite, or the limit is out of range.
+        MetricError: shapes differ, a score is not finite, a mask looks like a map, or the limit is out of range.
     """
     normal, defective, regions = _pool(anomaly_maps, gt_masks)
     return _region_area(normal, defective, regions, np.bincount(regions).astype(float), fpr_limit)
@@ -64,10 +65,15 @@ def spro(
         MetricError: as for `aupro`; or the numbers of regions and saturations differ.
     """
     labelled, limits = [], []
+    for name, given in (("gt_regions", gt_regions), ("saturations", saturations)):
+        if not _is_list(given) or not all(map(_is_list, given)):
+            raise MetricError(f"expected {name} as a list with a list for each map, got {_shown(given)}; the arguments are {_SPRO}")
+    if len(gt_regions) != len(saturations):
+        raise MetricError(f"expected regions and saturations for each map, got {len(gt_regions)} and {len(saturations)}")
     for masks, values in zip(gt_regions, saturations, strict=True):
         if len(masks) != len(values) or any(value <= 0 for value in values):
             raise MetricError(f"expected a saturation > 0 for each of {len(masks)} regions, got {list(values)}")
-        labelled.append(number_regions(masks))
+        labelled.append(number_regions(masks, _SPRO))
         limits.append(np.asarray(values, float))
     normal, defective, regions = _pool(anomaly_maps, labelled, count=[len(masks) for masks in gt_regions])
     every = np.concatenate(limits) if limits else np.zeros(0)
@@ -95,14 +101,31 @@ def connected_regions(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return numbers, int(count)
 
 
-def number_regions(masks: Sequence[ArrayLike]) -> np.ndarray | None:
+def number_regions(masks: Sequence[ArrayLike], call: str = "") -> np.ndarray | None:
     """One map (H, W) with the number from 1 on of the mask that each pixel belongs to, of the first if of several; None for none."""
     numbers = None
     for number, mask in enumerate(masks, start=1):
-        inside = np.asarray(mask) > 0
+        inside = checked_mask(mask, call) > 0
         numbers = np.zeros(inside.shape, np.int32) if numbers is None else numbers
         numbers[inside & (numbers == 0)] = number
     return numbers
+
+
+def checked_mask(mask: Any, call: str = "") -> np.ndarray:
+    """A mask as an array, after a look at whether it can be one; `call` is how the arguments go, for the message.
+
+    Raises:
+        MetricError: it is no array of numbers, holds NaN or negative values, or is a float array of more than two values.
+    """
+    values = _array(mask, "mask", call)
+    if values.dtype.kind == "b" or not values.size:
+        return values
+    low, high = values.min(), values.max()
+    if not low >= 0:  # NaN is not
+        raise MetricError(f"expected masks of values >= 0, above 0 is defective, got one that holds {low}{_order(call)}")
+    if values.dtype.kind == "f" and not ((values == low) | (values == high)).all():
+        raise MetricError(f"expected masks, got floats of more than two values from {low:g} to {high:g} as in a map{_order(call)}")
+    return values
 
 
 def check_limit(fpr_limit: float) -> float:
@@ -137,7 +160,8 @@ def _pool(maps: Iterable[Any], masks: Iterable[Any], count: list[int] | None = N
     """
     normal, defective, regions = [], [], []
     total = 0
-    maps, masks = _each(maps), list(masks) if count is not None else _each(masks)
+    maps = _each(maps, "map", _AUPRO if count is None else _SPRO)
+    masks = list(masks) if count is not None else [checked_mask(mask, _AUPRO) for mask in _each(masks, "mask", _AUPRO)]
     if len(maps) != len(masks):
         raise MetricError(f"expected a mask for each anomaly map, got {len(masks)} masks and {len(maps)} maps")
     for index, (scores, mask) in enumerate(zip(maps, masks, strict=True)):
@@ -159,15 +183,39 @@ def _pool(maps: Iterable[Any], masks: Iterable[Any], count: list[int] | None = N
     return np.concatenate(normal), np.concatenate(defective), np.concatenate(regions)
 
 
-def _each(maps: Any) -> list[np.ndarray]:
+def _each(maps: Any, what: str, call: str) -> list[np.ndarray]:
     """Maps (H, W), one by one; a single map (H, W) is one, and an axis of one channel, (N, 1, H, W), is left out."""
-    arrays = [np.asarray(one) for one in maps]
+    if not isinstance(maps, Iterable) or isinstance(maps, (str, bytes, dict)):
+        raise MetricError(f"expected {what}s (N, H, W) or a list of them, got {_shown(maps)}{_order(call)}")
+    arrays = [_array(one, what, call) for one in maps]
     if arrays and arrays[0].ndim == 1:
-        arrays = [np.asarray(maps)]
+        arrays = [_array(maps, what, call)]
     arrays = [array[0] if array.ndim == 3 and array.shape[0] == 1 else array for array in arrays]
     if any(array.ndim != 2 for array in arrays):
-        raise MetricError(f"expected maps (N, H, W), got one of shape {next(a.shape for a in arrays if a.ndim != 2)}")
+        raise MetricError(f"expected {what}s (N, H, W), got one of shape {next(a.shape for a in arrays if a.ndim != 2)}{_order(call)}")
     return arrays
+
+
+def _array(value: Any, what: str, call: str) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as error:  # rows of different lengths, a tensor on a GPU
+        raise MetricError(f"expected a {what} (H, W) of numbers, got {_shown(value)}: {error}") from error
+    if array.dtype.kind not in "buif":
+        raise MetricError(f"expected a {what} (H, W) of numbers, got {_shown(value)}{_order(call)}")
+    return array
+
+
+def _is_list(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, (str, bytes, dict))
+
+
+def _order(call: str) -> str:
+    return f"; the arguments are {call}" if call else ""
+
+
+def _shown(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _region_area(normal: np.ndarray, defective: np.ndarray, regions: np.ndarray, saturations: np.ndarray, fpr_limit: float) -> float:

@@ -4,6 +4,12 @@ The scores that go in are those of the references, each scored as if it were no 
 never rises when a reference is added, so such a score is at least what the picture would get beside all others: `conformal` thresholds
 keep their promise exactly for pictures exchangeable with the references. With a coreset, or with the subspace scorer, this holds only
 approximately; for the augmented views of a single reference nothing is promised.
+
+Two or three references say next to nothing about how far normal scores spread: the t quantile of 1 or 2 degrees of freedom is 6.3 or 2.9
+at 5 %, so `student` then puts the threshold where no defect reaches it. Two references that differ a little are enough for that. There
+the bound is capped by a second sample of pictures that are known to be normal: slightly changed views of each reference (moved, turned,
+blurred, noisy), each compared with the other references alone. The views of one reference are not independent, so the cap is a reasoned
+guess and no prediction bound; it only ever lowers the threshold, and never below the highest score of a reference.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 METHODS = ("student", "quantile", "conformal")
+FEW = 3  # up to so many references a threshold is a guess, and slightly changed views cap it
 
 
 @dataclass(frozen=True)
@@ -25,19 +32,23 @@ class Calibration:
         image_scores: image scores in [0, 1].
         pixel_scores: for each of those pictures the highest value of its map, in [0, 1].
         is_held_out: True if every score is of a reference against the others, False if they are of augmented views of the only one.
+        image_view_scores, pixel_view_scores: of slightly changed views of two or three references, each against the other references; empty
+            for more references.
     """
 
     image_scores: tuple[float, ...]
     pixel_scores: tuple[float, ...]
     is_held_out: bool
+    image_view_scores: tuple[float, ...] = ()
+    pixel_view_scores: tuple[float, ...] = ()
 
     def image_threshold(self, method: str, fpr_limit: float) -> float:
         """Of normal pictures, a share of `fpr_limit` should score above it, in [0, 1]."""
-        return threshold(self.image_scores, method, fpr_limit)
+        return threshold(self.image_scores, method, fpr_limit, views=self.image_view_scores)
 
     def pixel_threshold(self, method: str, fpr_limit: float) -> float:
         """Of normal pictures, a share of `fpr_limit` should have any pixel above it, in [0, 1]."""
-        return threshold(self.pixel_scores, method, fpr_limit)
+        return threshold(self.pixel_scores, method, fpr_limit, views=self.pixel_view_scores)
 
     def p_value(self, score: float) -> float:
         """Conformal p-value in [1 / (k + 1), 1]: the share of normal pictures, this one counted among them, that score at least as high.
@@ -52,6 +63,9 @@ class Calibration:
         needed = references_needed(fpr_limit)
         if method == "conformal" and count >= needed:
             return f"{count} normal pictures: on average over fits, at most {fpr_limit:.1%} of normal pictures score above the threshold"
+        if count <= FEW:
+            wanted = f"{needed} promise {fpr_limit:.1%} with the conformal method"
+            return f"{count} normal pictures promise nothing, the threshold is a guess; {wanted}"
         average, confident = 1 / (count + 1), 1 - 0.05 ** (1 / count)
         limit = (
             f"the strictest false-positive rate that {count} can promise, with a threshold at their highest score, is {average:.1%} on "
@@ -64,11 +78,12 @@ class Calibration:
         return f"{count} normal pictures: {basis}; {limit}; {wanted}"
 
 
-def threshold(scores: Sequence[float], method: str, fpr_limit: float) -> float:
+def threshold(scores: Sequence[float], method: str, fpr_limit: float, *, views: Sequence[float] = ()) -> float:
     """A threshold in [0, 1] that a share of `fpr_limit` of normal scores should exceed, from k normal scores.
 
     - `student`: the one-sided prediction bound mean + t(k - 1) * s * sqrt(1 + 1 / k), exact for normally distributed scores. It reaches
-      beyond the highest score, which few pictures need.
+      beyond the highest score, which few pictures need. With the scores of `views` it goes no further than the same bound over `scores` and
+      `views` together; see the top of this file.
     - `quantile`: the empirical quantile with linear interpolation; never beyond the highest score.
     - `conformal`: the ceil((k + 1)(1 - fpr_limit))-th lowest score, exact for exchangeable scores of any distribution; where k is too
       small for that, the highest score.
@@ -80,10 +95,17 @@ def threshold(scores: Sequence[float], method: str, fpr_limit: float) -> float:
     elif method == "quantile" or count == 1:
         value = np.quantile(values, 1 - fpr_limit)
     else:
-        from scipy.stats import t
-
-        value = values.mean() + t.ppf(1 - fpr_limit, count - 1) * values.std(ddof=1) * math.sqrt(1 + 1 / count)
+        value = _prediction_bound(values, fpr_limit)
+        if len(views):
+            value = min(value, max(values[-1], _prediction_bound(np.concatenate([values, views]), fpr_limit)))
     return float(np.clip(value, 0, 1))
+
+
+def _prediction_bound(values: np.ndarray, fpr_limit: float) -> float:
+    from scipy.stats import t
+
+    count = len(values)
+    return float(values.mean() + t.ppf(1 - fpr_limit, count - 1) * values.std(ddof=1) * math.sqrt(1 + 1 / count))
 
 
 def references_needed(fpr_limit: float) -> int:
