@@ -148,7 +148,7 @@ class TestDistances:
         assert memory.settings.rotations == rotations
 
     def test_text_weight(self, lite, good, bad):
-        zero_shot = AnomalyDetector(lite, rotations=1).predict(bad)
+        zero_shot = AnomalyDetector(lite, rotations=1, rarity=0).predict(bad)
         alone = AnomalyDetector(lite, rotations=1).fit(good[:2]).predict(bad)
         assert alone.pred_score == alone.scores["reference"] and alone.scores["text_image"] == zero_shot.pred_score
         both = AnomalyDetector(lite, rotations=1, text_weight=0.3).fit(good[:2]).predict(bad)
@@ -316,6 +316,6 @@ def test_no_note_about_a_threshold_of_your_own(lite):
 
 def test_two_unlike_references_leave_room_for_defects(lite):
     """The bound of one degree of freedom alone is out of reach of any defect."""
-    washer, wood = ProductLine("washer", 3, 96).sample(0).image, ProductLine("wood", 3, 96).sample(0).image
-    calibration = quiet(AnomalyDetector(lite, rotations=1).fit, [washer, wood]).memory.calibration
+    panel, circuit = (ProductLine(family, 3, 96).sample(0).image for family in ("panel", "circuit"))
+    calibration = quiet(AnomalyDetector(lite, rotations=1).fit, [panel, circuit]).memory.calibration
     assert calibration.image_threshold("student", 0.05) < threshold(calibration.image_scores, "student", 0.05)

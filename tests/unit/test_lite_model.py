@@ -252,7 +252,9 @@ class TestShippedWeights:
         assert WEIGHTS.stat().st_size <= 5_000_000
         _, card = load(WEIGHTS)
         assert {"version", "seed", "data", "validation", "licence"} <= card.keys()
-        assert 0.5 < json.loads(card["validation"])["image_auroc"] <= 1
+        validations = json.loads(card["validation"])
+        assert len(validations) == len(card["seed"].split(", ")) == 3
+        assert all(0.5 < numbers["image_auroc"] <= 1 for numbers in validations)
 
     @pytest.mark.parametrize("content", [b"", b"no safetensors file"])
     def test_refuses_other_files(self, tmp_path: Path, content: bytes) -> None:
