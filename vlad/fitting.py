@@ -48,13 +48,13 @@ def fit_memory(detector: AnomalyDetector, memory: ReferenceMemory, references: A
             duplicates.append(path or f"reference {number + 1}")
         else:
             found[reference.sha256] = reference
-    _report(detector, [*memory.references.values(), *found.values()], failed, duplicates)
-    if not found and not duplicates:
+    if not found and not duplicates:  # said once, in the error, and not in warnings as well
         if failed:
             raise (
                 failed[0] if len(failed) == 1 else ImageReadError(f"none of {len(failed)} references could be read; the first: {failed[0]}")
             )
         raise ConfigError("expected at least one normal picture as reference, got none")
+    _report(detector, [*memory.references.values(), *found.values()], failed, duplicates)
     if found:
         memory.settle(len(memory.references) + len(found))
         # Sorted, so that the order in which they were given never matters, to a coreset neither. Read again rather than held: 1,000
@@ -74,6 +74,10 @@ def forget(detector: AnomalyDetector, references: Any) -> ReferenceMemory:
     memory = detector.memory.copy()
     given = [references] if _is_one(references) else list(references)
     for item in given:
+        if isinstance(item, int):
+            raise ConfigError(
+                f"expected pictures or entries of detector.references, got the number {item}; write detector.references[{item}]"
+            )
         wanted = item.sha256 if isinstance(item, Reference) else fingerprint(read_image(item, max_pixels=detector.config.max_pixels))
         numbers = [number for number, reference in memory.references.items() if reference.sha256 == wanted]
         if not numbers:

@@ -21,10 +21,10 @@ from vlad.evaluation.anchors import load_anchors
 from vlad.evaluation.cache import CachedBackbone, use_cache
 from vlad.evaluation.charts import Line, curves, histogram
 from vlad.evaluation.compare import compare_runs
-from vlad.evaluation.datasets import LAYOUTS, load_dataset
+from vlad.evaluation.datasets import LAYOUTS, Category, Picture, load_dataset
 from vlad.evaluation.report import write_report
 from vlad.evaluation.results import image_metrics, read_results, summarise
-from vlad.evaluation.runner import EvalSettings, Processes, plan_units, run
+from vlad.evaluation.runner import EvalSettings, Processes, Unit, check_units, plan_units, run
 from vlad.evaluation.samples import Sample, SampleWriter, file_name, read_counts, read_map, read_samples, repair
 from vlad.evaluation.search import search
 from vlad.evaluation.shipped import load_config, shipped
@@ -675,3 +675,11 @@ class TestShipped:
             load_config(str(tmp_path / "list.yaml"))
         with pytest.raises(ConfigError, match="no such file"):
             load_config(str(tmp_path / "none.yaml"))
+
+
+def test_a_run_without_enough_references_is_refused_before_a_model_is_loaded():
+    few = Category("nut", "nut", references=(), test=(Picture(Path("a.png")),))
+    impossible, possible = Unit(few, 40, 0, (), (), "nut has 28 references, k=40 with seed 0 needs 40"), Unit(few, 0, 0, (), few.test)
+    with pytest.raises(ConfigError, match=r"nothing can be measured: nut has 28 references.*and 1 more.*smaller --k-shot"):
+        check_units([impossible, impossible])
+    check_units([impossible, possible])

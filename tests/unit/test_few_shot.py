@@ -319,3 +319,19 @@ def test_two_unlike_references_leave_room_for_defects(lite):
     panel, circuit = (ProductLine(family, 3, 96).sample(0).image for family in ("panel", "circuit"))
     calibration = quiet(AnomalyDetector(lite, rotations=1).fit, [panel, circuit]).memory.calibration
     assert calibration.image_threshold("student", 0.05) < threshold(calibration.image_scores, "student", 0.05)
+
+
+def test_a_failing_fit_says_so_once(lite, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageReadError, match=r"gone\.png"):
+            AnomalyDetector(lite).fit([tmp_path / "gone.png"])
+        with pytest.raises(ImageReadError, match=r"none of 2 references could be read; the first: .*gone\.png"):
+            AnomalyDetector(lite).fit([tmp_path / "gone.png", tmp_path / "lost.png"])
+
+
+def test_numbers_are_no_references(lite, good):
+    detector = quiet(AnomalyDetector(lite, rotations=1).fit, good[:2])
+    with pytest.raises(ConfigError, match=r"write detector.references\[0\]"):
+        detector.remove_references([0])
+    assert len(detector.references) == 2

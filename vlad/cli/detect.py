@@ -37,7 +37,10 @@ def detect(
     references: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DIR", help="Normal pictures to compare with: a folder, file or quoted glob; may be repeated.", show_default=False
+            metavar="DIR",
+            help="Normal pictures to compare with: a folder, file or quoted glob; may be repeated. They replace the references that the "
+            "folder of --model holds.",
+            show_default=False,
         ),
     ] = None,
     patch_backbone: options.PatchBackbone = None,
@@ -175,6 +178,10 @@ def _fit(detector: AnomalyDetector, references: list[str] | None, quiet: bool) -
         if detector.memory is not None and not quiet:
             typer.echo(options.describe(detector), err=True)
         return []
+    if detector.references:
+        count = len(detector.references)
+        shown = f"{count} references" if count > 1 else "one reference"
+        typer.echo(f"note: --references {' '.join(references)} replaces the {shown} of the folder of --model", err=True)
     try:
         return options.fit(detector, references, quiet)
     except ImageReadError as error:

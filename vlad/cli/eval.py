@@ -134,7 +134,7 @@ def _from_config(ctx: typer.Context, name: str) -> dict[str, Any]:
 
 def _evaluate(dataset: Dataset, options: dict[str, Any]) -> None:
     from vlad.evaluation.results import summarise
-    from vlad.evaluation.runner import EvalSettings, Processes, run
+    from vlad.evaluation.runner import EvalSettings, Processes, check_units, plan_units, run
 
     settings = EvalSettings(
         k_shots=_numbers("--k-shot", options["k_shot"]),
@@ -143,12 +143,15 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> None:
         fpr_limit=options["fpr_limit"],
         bootstrap=options["bootstrap"],
     )
+    check_units(plan_units(dataset, settings))
     processes = Processes.find(options["device"])
     detector = _detector(options, processes.device(options["device"]))
     quiet = options["quiet"] or not processes.is_first
     out = options["out"] or Path("runs") / _default_name(dataset, detector)
     if not quiet:
-        typer.echo(f"model: {detector.backbone.name}; data: {dataset.layout.title}, {len(dataset.categories)} categories", err=True)
+        typer.echo(
+            f"model: {detector.backbone.name}; data: {dataset.layout.title}, {_counted(len(dataset.categories), 'category')}", err=True
+        )
     try:
         problems = run(
             detector,
@@ -211,14 +214,14 @@ def _check(dataset: Dataset, *, quiet: bool) -> None:
             typer.echo(f"  {label}: {text}")
     for category in dataset.categories:
         good = sum(not picture.is_anomalous for picture in category.test)
-        counts = f"{len(category.references)} references, {good} good, {len(category.test) - good} anomalous"
+        counts = f"{_counted(len(category.references), 'reference')}, {good} good, {len(category.test) - good} anomalous"
         typer.echo(f"  {category.name}: {counts}{'; references come from good' if category.shared else ''}")
     with tqdm(total=dataset_size(dataset), unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
         findings = check_dataset(dataset, progress=bar.update)
     for finding in findings:
         typer.echo(str(finding))
     levels = [finding.level for finding in findings]
-    typer.echo(f"{levels.count('error')} errors, {levels.count('warning')} warnings, {levels.count('note')} notes")
+    typer.echo(", ".join(_counted(levels.count(level), level) for level in ("error", "warning", "note")))
     if "error" in levels:
         raise typer.Exit(INPUT_UNREADABLE)
 
@@ -250,6 +253,13 @@ def _cell(value: dict[str, float | None] | None) -> str:
         return "-"
     spread = "" if value["std"] is None else f" ± {100 * value['std']:.1f}"
     return f"{100 * value['mean']:.1f}{spread}"
+
+
+def _counted(count: int, noun: str) -> str:
+    """Such as: 1 category, 2 categories."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun[:-1]}ies" if noun.endswith("y") else f"{count} {noun}s"
 
 
 def _words(text: str) -> list[str]:

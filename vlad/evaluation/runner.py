@@ -79,13 +79,26 @@ def plan_units(dataset: Dataset, settings: EvalSettings) -> list[Unit]:
     return units
 
 
+def check_units(units: list[Unit]) -> None:
+    """See before a model is loaded that something can be measured.
+
+    Raises:
+        ConfigError: no unit can be run; the message gives the reason of the first.
+    """
+    if units and all(unit.skipped for unit in units):
+        more = f" (and {len(units) - 1} more like it)" if len(units) > 1 else ""
+        raise ConfigError(f"nothing can be measured: {units[0].skipped}{more}; choose a smaller --k-shot or --seeds, or add pictures")
+
+
 def _unit(category: Category, k_shot: int, seed: int) -> Unit:
     references = category.references[seed * k_shot : (seed + 1) * k_shot]
     used = {picture.path for picture in references} if category.shared else set()
     test = tuple(picture for picture in category.test if picture.path not in used)
     skipped = None
     if len(references) < k_shot:
-        skipped = f"{category.name} has {len(category.references)} references, k={k_shot} with seed {seed} needs {(seed + 1) * k_shot}"
+        count = len(category.references)
+        has = "1 reference" if count == 1 else f"{count} references"
+        skipped = f"{category.name} has {has}, k={k_shot} with seed {seed} needs {(seed + 1) * k_shot}"
     elif not test:
         skipped = f"{category.name}, k={k_shot}, seed {seed}: there is no test picture"
     return Unit(category, k_shot, seed, references, test, skipped)
