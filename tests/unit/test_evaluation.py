@@ -145,13 +145,6 @@ class TestRun:
         results = summarise(tmp_path / "out", problems)
         assert [unit["k_shot"] for unit in results["units"]] == [0, 0] and results["problems"] == problems
 
-    def test_k_shot_needs_fit(self, detector, data, tmp_path):
-        if hasattr(detector, "fit"):
-            pytest.skip("this version can be fitted")
-        with pytest.raises(ConfigError, match=r"AnomalyDetector\.fit"):
-            run(detector, load_dataset(data), tmp_path / "out", EvalSettings(k_shots=(1,)))
-        assert not (tmp_path / "out").exists()
-
     def test_references_of_a_plain_folder_are_not_tested(self, fitted, tmp_path):
         for number in range(4):
             draw(tmp_path / f"data/good/{number}.png", number)

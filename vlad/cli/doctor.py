@@ -62,7 +62,7 @@ def _add_models(table: Table, *, can_fetch: bool) -> str | None:
 
     problem = None
     for name, preset in PRESETS.items():
-        if name == "lite":
+        if preset.source == "lite":
             try:
                 from vlad.lite.backbone import LiteBackbone
 

@@ -177,11 +177,9 @@ def run(
         One line for each unit that could not be run; pictures that could not be read are in the samples.
 
     Raises:
-        ConfigError: `out` holds another run (or one, without `resume`), or k > 0 and the detector cannot be fitted.
+        ConfigError: `out` holds another run (or one, without `resume`).
     """
     settings, processes = settings or EvalSettings(), processes or Processes()
-    if any(settings.k_shots) and not hasattr(detector, "fit"):
-        raise ConfigError("k-shot runs need AnomalyDetector.fit, which this version of vlad does not have; use --k-shot 0")
     identity = describe(detector, dataset, settings, class_name)
     if processes.is_first:
         _claim(out, identity, resume)
