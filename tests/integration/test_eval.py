@@ -184,7 +184,7 @@ class TestCheck:
             copy.write_bytes(path.read_bytes())
         (root / "ground_truth/dent/001_mask.png").unlink()
         run = vlad("eval", root, "--check")
-        assert run.returncode == 3 and "error: missing-mask: nut:" in run.stdout and "1 errors" in run.stdout
+        assert run.returncode == 3 and "error: missing-mask: nut:" in run.stdout and "1 error," in run.stdout
 
 
 class TestCompare:
