@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -12,42 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-import unittest.mock
 import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from command import vlad
 from PIL import Image
 from safetensors.torch import save_file
 
 from vlad.cli.results import COLUMNS, _unique_stems
 
 VLAD = [sys.executable, "-m", "vlad"]
-
-
-class Run(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def vlad(*arguments: str | Path) -> Run:
-    """The command in this process (importing the model libraries takes longer than everything a test does)."""
-    from vlad.cli import main
-
-    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-    with (
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        unittest.mock.patch("sys.argv", ["vlad", *map(str, arguments)]),
-    ):
-        try:
-            main()
-        except SystemExit as exit:
-            code = exit.code or 0
-    return Run(code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture(scope="module")

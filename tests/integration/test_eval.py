@@ -2,49 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import unittest.mock
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from command import vlad
 from PIL import Image
 from safetensors.torch import save_file
 
 from vlad.lite.data import write_benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Run(NamedTuple):
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def vlad(*arguments: str | Path) -> Run:
-    """The command in this process."""
-    from vlad.cli import main
-
-    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
-    with (
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-        unittest.mock.patch("sys.argv", ["vlad", *map(str, arguments)]),
-    ):
-        try:
-            main()
-        except SystemExit as exit:
-            code = exit.code or 0
-    return Run(code, stdout.getvalue(), stderr.getvalue())
 
 
 @pytest.fixture(scope="module")

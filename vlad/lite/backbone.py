@@ -23,7 +23,7 @@ from vlad.lite.trunk import CHANNELS, MEAN, SHA256, STD, Trunk, patch_tokens
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 FORMAT = "vlad-lite-2"
-TRAIN = "python -m vlad.lite.train --out DIR"
+TRAIN = "python -m vlad.lite.train --out DIR --photographs-from PHOTOGRAPHS"
 SIZE = 448  # pixels; the head was trained at 320 and finds more at 448, see the model card
 COARSE_SIZE = 320  # of the second look
 GRID = SIZE // 16

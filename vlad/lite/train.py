@@ -1,4 +1,6 @@
-"""Train the head and the text encoder on procedural pictures, the trunk frozen: `python -m vlad.lite.train --out DIR`.
+"""Train a head and a text encoder on procedural pictures and photographs with painted defects, the trunk frozen.
+
+    python -m vlad.lite.train --out DIR --photographs-from PHOTOGRAPHS [--seed 0]     # or --photographs 0
 
 The pictures are made once and kept as trunk features in DIR/pictures; DIR/log.jsonl tells what happened; a second call with the same
 arguments goes on where the first stopped. DIR/weights.safetensors is the best checkpoint on families that were kept from training.
