@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vlad.errors import VlmError
-
 if TYPE_CHECKING:
     from vlad.vlm.backends.base import VlmBackend
 
@@ -19,4 +17,10 @@ def load_vlm(name: str | None) -> VlmBackend | None:
     text = "" if name is None else str(name).strip()
     if text in ("", "none"):
         return None
-    raise VlmError(f"expected none as the VLM, got {text!r}; other backends come later")
+    if text.startswith(("http://", "https://")):
+        from vlad.vlm.backends.server import ServerBackend
+
+        return ServerBackend(text)
+    from vlad.vlm.backends.local import LocalBackend
+
+    return LocalBackend(text)
