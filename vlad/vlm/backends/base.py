@@ -50,12 +50,15 @@ class VlmBackend(Protocol):
     """A vision-language model.
 
     Attributes:
-        name: names the model for people, and that its weights are random where they are.
         most_images: pictures that one chat may hold; None without limit.
     """
 
-    name: str
     most_images: int | None
+
+    @property
+    def name(self) -> str:
+        """Names the model for people; every answer carries it."""
+        ...
 
     def chat(
         self,
