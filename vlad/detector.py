@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from vlad.backbones.base import Backbone, PatchBackbone
     from vlad.monitor import DriftMonitor
+    from vlad.vlm.answer import Answer
+    from vlad.vlm.backends.base import VlmBackend
+    from vlad.vlm.inspector import Inspector
 
 _TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
 _BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
@@ -84,6 +87,7 @@ class AnomalyDetector:
             raise ConfigError("scorer 'winclip' compares windows of a CLIP, a patch backbone has none; use 'nearest' or 'subspace'")
         self.memory: ReferenceMemory | None = None
         self._text_cache: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
+        self._inspector: tuple[tuple[object, ...], Inspector] | None = None  # the last one, with what it was made of
 
     @property
     def model_name(self) -> str:
@@ -411,6 +415,44 @@ class AnomalyDetector:
                 else:
                     yield self._prediction(source, picture, next(scored), config, noun, seconds)
             start = time.perf_counter()
+
+    def ask(
+        self,
+        image: ImageSource,
+        question: str = "What is wrong?",
+        *,
+        vlm: str | VlmBackend | None = None,
+        class_name: str | None = None,
+        threshold: float | None = None,
+        knowledge: str | Path = "",
+        vocabulary: str | Path = "generic",
+        on_text: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """What is wrong with a picture, in words. The verdict is the detector's; a VLM explains, and where it disagrees the answer says so.
+
+        Args:
+            image: one picture; see `read_image`.
+            question: in words.
+            vlm: who explains. None or "none": the describer, which needs nothing beside this detector. A name or folder of a model for
+                transformers, the URL of an OpenAI-compatible server ("http://localhost:8000/v1", with "#MODEL" where it serves several),
+                or a backend object.
+            class_name: noun, e.g. "metal nut"; None takes the detector's.
+            threshold: overrides the detector's.
+            knowledge: text on what is normal and what is not, or the path of a .txt or .md file with it.
+            vocabulary: defect types of the describer: a shipped name or a YAML file.
+            on_text: called with each piece of a VLM's reply as it comes.
+
+        Raises:
+            ImageReadError: the picture cannot be read.
+            ConfigError: the question is empty, or an option is out of range.
+            PromptError: the class name or the vocabulary is malformed.
+            VlmError: there is no such VLM. One that fails to answer does not raise: the describer's answer stands in, and
+                `Answer.problems` says why.
+        """
+        from vlad.vlm import inspector_for
+
+        inspector = inspector_for(self, vlm=vlm, knowledge=knowledge, vocabulary=vocabulary)
+        return inspector.ask(image, question, class_name=class_name, threshold=threshold, on_text=on_text)
 
     def _note_other_conditions(self, config: DetectorConfig, noun: str) -> None:
         """Warn where pictures are looked at in another way than the references were."""

@@ -35,3 +35,7 @@ class MetricError(VladError, ValueError):
 
 class DatasetError(VladError, ValueError):
     """A dataset is not what its layout expects; the message names the file or folder, what was expected, and what to do."""
+
+
+class VlmError(VladError):
+    """A vision-language model gave no answer; the message names the model, the reason, and what to do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -75,6 +76,36 @@ def draw_overlay(
     if mask is not None and mask.any():
         _draw_contours(canvas, mask, size)
     return _with_legend(Image.fromarray(canvas), threshold, headline, is_anomalous, footer)
+
+
+def draw_places(image: np.ndarray, places: Sequence[tuple[str, tuple[int, int, int, int]]], *, max_side: int = 768) -> np.ndarray:
+    """The picture with boxes and a letter at each.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        places: (letter, (left, top, right, bottom)) in pixels of `image`.
+        max_side: longest side in pixels of the drawing; larger pictures are reduced.
+
+    Returns:
+        uint8 (h, w, 3) RGB.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, max_side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    canvas = Image.fromarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image)
+    draw = ImageDraw.Draw(canvas)
+    unit = max(12, max(size) // 32)
+    line = max(2, max(size) // 300)
+    for letter, box in places:
+        left, top, right, bottom = (scale * value for value in box)
+        frame = (max(0, left - line), max(0, top - line), min(size[0] - 1, right + line), min(size[1] - 1, bottom + line))
+        draw.rectangle(frame, outline=(0, 0, 0), width=line + 2)
+        draw.rectangle(frame, outline=_CONTOUR, width=line)
+        x = min(frame[0], size[0] - unit)
+        y = frame[1] - 1.3 * unit if frame[1] >= 1.3 * unit else min(frame[1] + line, size[1] - 1.3 * unit)
+        draw.rectangle((x, y, x + unit, y + 1.25 * unit), fill=(0, 0, 0))
+        draw.text((x + unit / 2, y + 0.6 * unit), letter, _CONTOUR, _font(unit), anchor="mm")
+    return np.array(canvas)
 
 
 def _blend_heat(image: np.ndarray, anomaly_map: np.ndarray, threshold: float) -> np.ndarray:

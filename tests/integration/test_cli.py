@@ -20,7 +20,7 @@ from command import vlad
 from PIL import Image
 from safetensors.torch import save_file
 
-from vlad.cli.results import COLUMNS, _unique_stems
+from vlad.cli.results import COLUMNS, unique_stems
 
 VLAD = [sys.executable, "-m", "vlad"]
 
@@ -331,7 +331,7 @@ class TestOutputNames:
         ],
     )
     def test_never_collide_and_never_leave_the_folder(self, paths, stems):
-        found = list(_unique_stems([Path(path) for path in paths]).values())
+        found = list(unique_stems([Path(path) for path in paths]).values())
         assert len(set(found)) == len(paths) and not any(".." in stem or stem.startswith("/") for stem in found)
         if stems:
             assert found == stems

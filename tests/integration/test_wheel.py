@@ -32,8 +32,8 @@ def packages(tmp_path_factory) -> dict[str, Path]:
 def test_wheel_holds_prompts_and_model(packages):
     with zipfile.ZipFile(packages[".whl"]) as wheel:
         names = set(wheel.namelist())
-    shipped = {f"vlad/_prompts/{path.name}" for path in (ROOT / "prompts").glob("*.yaml")}
-    assert len(shipped) >= 8 and shipped <= names
+    shipped = {f"vlad/_prompts/{path.relative_to(ROOT / 'prompts').as_posix()}" for path in (ROOT / "prompts").rglob("*.yaml")}
+    assert len(shipped) >= 10 and shipped <= names and "vlad/_prompts/defects/generic.yaml" in names
     assert {"vlad/lite/weights.safetensors", "vlad/lite/README.md", "vlad/py.typed"} <= names
     assert {"vlad/_eval/anchors.yaml", "vlad/_eval/configs/mvtec.yaml", "vlad/evaluation/templates/report.html"} <= names
     assert not any(name.startswith(("tests/", "demos/", "prompts/")) for name in names)

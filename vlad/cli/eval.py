@@ -45,7 +45,7 @@ def run(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="mvtec, mvtec_ad2, loco, mvtec3d, visa, btad, mpdd, ksdd, ksdd2, dagm, realiad, mtd, folder, list or synthetic.  "
+            help="mvtec, mvtec_ad2, loco, mvtec3d, visa, btad, mpdd, ksdd, ksdd2, dagm, realiad, mtd, folder, list, synthetic or mmad.  "
             "[default: found out]",
             show_default=False,
         ),
@@ -79,6 +79,13 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures that go through the model together.")] = 8,
+    vlm: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|URL", help="With --dataset mmad: who is asked, as in `vlad ask`.", show_default=False),
+    ] = None,
+    knowledge: Annotated[
+        bool, typer.Option("--knowledge", help="With --dataset mmad: show the benchmark's notes on each product.")
+    ] = False,
     report: Annotated[bool, typer.Option(help="Write report.html and report.md.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no tables.")] = False,
 ) -> None:
@@ -104,6 +111,12 @@ def run(
     options = dict(ctx.params)
     if config is not None:
         options |= _from_config(ctx, config)
+    if options["dataset"] == "mmad":
+        _evaluate_mmad(options)
+        return
+    for name in ("vlm", "knowledge"):
+        if options[name]:
+            raise ConfigError(f"--{name} belongs to --dataset mmad; leave it out")
     from vlad.evaluation.datasets import load_dataset
 
     names = options["category"]
@@ -181,6 +194,33 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> None:
     if not quiet:
         typer.echo(f"results in {out}" + (f", report in {out / 'report.html'}" if options["report"] else ""), err=True)
     if results["problems"]:
+        raise typer.Exit(INPUT_UNREADABLE)
+
+
+def _evaluate_mmad(options: dict[str, Any]) -> None:
+    """Ask a VLM the questions of MMAD; exit 3 if some have no answer."""
+    from vlad.evaluation.mmad import run_mmad
+    from vlad.vlm.backends import load_vlm
+
+    backend = load_vlm(options["vlm"])
+    if backend is None or options["data_root"] is None:
+        raise ConfigError("--dataset mmad needs DATA_ROOT and a vision-language model; add --vlm NAME|URL (the describer can't choose)")
+    shots = _numbers("--k-shot", options["k_shot"])
+    if len(shots) != 1:
+        raise ConfigError(f"--dataset mmad takes one number of reference pictures, got --k-shot {options['k_shot']}")
+    out = options["out"] or Path("runs") / "mmad"
+    try:
+        table = run_mmad(backend, options["data_root"], out, k_shot=shots[0], knowledge=options["knowledge"], resume=options["resume"])
+    except KeyboardInterrupt:
+        typer.echo(f"vlad: interrupted; what was answered is in {out}, go on with the same command and --resume", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if not options["quiet"]:
+        typer.echo(f"vlm: {table['model']}")
+        for kind, value in table["mean"].items():
+            n = table["n"].get(kind, sum(table["n"].values()))
+            typer.echo(f"  {kind:24s} {'-' if value is None else f'{100 * value:.1f}'}  ({n} questions)")
+    if table["failures"]:
+        typer.echo(f"vlad: {table['failures']} questions without an answer; see {out / 'answers.jsonl'}", err=True)
         raise typer.Exit(INPUT_UNREADABLE)
 
 

@@ -41,7 +41,7 @@ class ResultWriter:
         self.errors: list[str] = []
         self.anomalous = self.normal = 0
         self._rows: list[dict[str, Any]] = []
-        self._stems = _unique_stems(paths)
+        self._stems = unique_stems(paths)
         self._taken = {stem.casefold() for stem in self._stems.values()}
         self._out, self._format, self._model, self._quiet = out, output_format, model, quiet
         self._seconds = 0.0
@@ -143,7 +143,7 @@ class ResultWriter:
         return "; ".join(parts)
 
 
-def _unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
+def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
     """For each picture the beginning of its output files: its place below the folder common to all, without suffix unless two
     pictures differ in it alone."""
     if not paths:

@@ -120,6 +120,10 @@ class LiteBackbone:
             parts.append(joined([member.text(rows) for member in self.members] * len(self.sizes)))
         return torch.cat(parts)
 
+    def unknown_words(self, sentences: Sequence[str]) -> list[str]:
+        """Words that were never trained, so that a sentence which rests on one means little to this model."""
+        return self.members[0].text.unknown_words(sentences)
+
     @property
     def _dim(self) -> int:
         return len(self.sizes) * len(self.members) * self.members[0].head.config.dim

@@ -1,0 +1,83 @@
+"""`vlad ask` as a user runs it, on the embedded model and the example pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlad.cli.ask import COLUMNS, printable
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "demos" / "examples"
+
+
+def ask(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vlad", "ask", *map(str, arguments), "--model", "lite", "--device", "cpu"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=280, check=False, env=environment)
+
+
+def test_one_picture_as_json():
+    run = ask(EXAMPLES / "washer_scratch.png", "What is wrong?", "--class-name", "washer", "--threshold", "0.01", "--json")
+    assert run.returncode == 0, run.stderr
+    answer = json.loads(run.stdout)
+    assert (answer["verdict"], answer["agrees"], answer["evidence"]["class_name"]) == ("anomalous", None, "washer")
+    assert answer["evidence"]["threshold"] == 0.01 and answer["model"].startswith("describer, detector lite")
+    assert all(0 <= defect["confidence"] <= 1 and defect["location"] for defect in answer["defects"]) and answer["defects"]
+
+
+def test_a_folder_becomes_a_table_and_loses_nothing_to_a_broken_picture(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name in ("washer_good.png", "washer_scratch.png"):
+        shutil.copy(EXAMPLES / name, pictures)
+    (pictures / "broken.png").write_bytes(b"no picture")
+    references = EXAMPLES / "references" / "washer"
+    out = tmp_path / "out"
+    run = ask(pictures, "--references", references, "--out", out, "--quiet")
+    assert run.returncode == 3 and "broken.png" in run.stderr
+    rows = list(csv.DictReader((out / "answers.csv").open(encoding="utf-8")))
+    assert tuple(rows[0]) == COLUMNS
+    assert {Path(row["image_path"]).name: bool(row["verdict"]) for row in rows} == {
+        "broken.png": False,
+        "washer_good.png": True,
+        "washer_scratch.png": True,
+    }
+    lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
+    assert [line["error"] is None for line in lines] == [bool(row["verdict"]) for row in rows]
+    assert lines[-1]["evidence"]["threshold_source"] == "references"
+    assert {path.name for path in out.glob("*_places.png")} == {"washer_good_places.png", "washer_scratch_places.png"}
+    assert all(name in run.stdout for name in ("washer_good.png", "broken.png", "answer"))
+
+
+def test_interactive_answers_until_an_empty_line():
+    run = ask(EXAMPLES / "washer_scratch.png", "--interactive", "--threshold", "0.01", stdin="How many places?\nWho made it?\n\nWhere?\n")
+    assert run.returncode == 0, run.stderr
+    assert "stand" in run.stdout and "name a vision-language model" in run.stdout
+    assert run.stdout.count("Anomalous: score") == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere.png"], 3, "nowhere.png"),
+        ([EXAMPLES, "--interactive"], 2, "--interactive takes one picture"),
+        ([EXAMPLES / "washer_good.png", "--out", EXAMPLES], 2, "holds"),
+        ([EXAMPLES / "washer_good.png", " "], 2, "expected a question"),
+        ([EXAMPLES / "washer_good.png", "--json", "--format", "csv"], 2, "exclude each other"),
+    ],
+)
+def test_what_cannot_be_asked_is_said_in_a_line(arguments, code, message):
+    run = ask(*arguments)
+    assert run.returncode == code and message in run.stderr and "Traceback" not in run.stderr
+
+
+def test_what_a_model_wrote_cannot_steer_the_terminal():
+    assert printable("a\x1b[31mb\nc\x07") == "a\\x1b[31mb\nc\\x07"
+    assert printable("a\nb", one_line=True) == "a\\x0ab"

@@ -1,0 +1,100 @@
+"""Tiny vision-language models of the real architectures with random weights, saved in the hub's file format. They say nothing sensible."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_TURNS = (
+    "{% for message in messages %}{{ message['role'] }}: {% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% else %}IMAGE{% endif %}{% endfor %}"
+    "{% endif %}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def save_tokenizer(special: list[str], template: str) -> Any:
+    """A byte-level tokenizer: every byte is a token, so every text can be said."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({mark: number for number, mark in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", chat_template=template)
+    fast.add_special_tokens({"additional_special_tokens": special})
+    return fast
+
+
+def save_smolvlm(folder: Path) -> Path:
+    """SmolVLM2's architecture: a SigLIP-like tower, pixel shuffle, a Llama."""
+    from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration, SmolVLMImageProcessor, SmolVLMProcessor, SmolVLMVideoProcessor
+
+    template = _TURNS.replace("IMAGE", "<image>")
+    tokenizer = save_tokenizer(["<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>"], template)
+    side = 64
+    images = SmolVLMImageProcessor(do_image_splitting=False, size={"longest_edge": side}, max_image_size={"longest_edge": side})
+    processor = SmolVLMProcessor(images, tokenizer, SmolVLMVideoProcessor(), image_seq_len=(side // 16 // 2) ** 2, chat_template=template)
+    config = SmolVLMConfig(
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": side,
+            "patch_size": 16,
+        },
+        text_config=_language(tokenizer, "llama"),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    return _save(SmolVLMForConditionalGeneration(config), processor, tokenizer, folder)
+
+
+def save_qwen(folder: Path) -> Path:
+    """Qwen2-VL's architecture: a tower for pictures of any size, merged 2 x 2, and rotary positions in three directions."""
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
+
+    template = _TURNS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+    tokenizer = save_tokenizer(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], template)
+    pixels = {"shortest_edge": 28 * 28, "longest_edge": 28 * 28 * 16}
+    processor = Qwen2VLProcessor(Qwen2VLImageProcessor(size=pixels), tokenizer, Qwen2VLVideoProcessor(size=pixels), chat_template=template)
+    config = Qwen2VLConfig(
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+        vision_config={"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2},
+        text_config=_language(tokenizer, None)
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}},
+    )
+    torch.manual_seed(0)
+    return _save(Qwen2VLForConditionalGeneration(config), processor, tokenizer, folder)
+
+
+def _language(tokenizer: Any, model_type: str | None) -> dict[str, Any]:
+    sizes = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 8192,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return sizes | ({"model_type": model_type} if model_type else {})
+
+
+def _save(model: Any, processor: Any, tokenizer: Any, folder: Path) -> Path:
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -1,0 +1,154 @@
+"""MMAD on a miniature file built here: the published rules on hand-made answers, references, notes, failures and resuming."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlad.errors import ConfigError, DatasetError, VlmError
+from vlad.evaluation.mmad import Answered, load_questions, read_answers, run_mmad, score
+from vlad.vlm.backends.base import Reply
+from vlad.vlm.choice import choose, read_choice
+
+OPTIONS = {"A": "A scratch on the rim.", "B": "A crack at the neck.", "C": "No defect."}
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("B", ("B", "letter")),
+        ("Answer: B.", ("B", "letter")),
+        ("A or B? I say B", ("B", "letter")),  # two letters: the last
+        ("A dent is visible: C", ("C", "letter")),
+        ("A dent is visible.", ("A", "letter")),  # the article counts, as published
+        ("it shows a crack at the neck", ("B", "text")),  # no letter: the closest option
+        ("B1 and ABC say no defect", ("C", "text")),  # letters inside words are none
+        ("E", ("E", "letter")),  # of no option: wrong, but an answer
+        (" \n", (None, "none")),
+    ],
+)
+def test_published_rules_of_reading(reply, expected):
+    assert read_choice(reply, OPTIONS) == expected
+
+
+@dataclass
+class Chooser:
+    """Answers with the next reply; a dict is likelihoods of letters."""
+
+    replies: list
+    name: str = "chooser"
+    most_images: int | None = None
+    seen: list = field(default_factory=list)
+
+    def chat(self, messages, *, limits=None, schema=None, on_text=None):
+        reply = self.replies.pop(0)
+        if isinstance(reply, Exception):
+            raise reply
+        return Reply(reply, "stop", 0.0)
+
+    def letters(self, messages, letters):
+        self.seen.append(messages)
+        return self.replies.pop(0) if isinstance(self.replies[0], dict) else None
+
+
+def test_likelihood_goes_before_text():
+    choice = choose(Chooser([{"A": 0.2, "B": 0.5, "C": 0.3}]), [], OPTIONS)
+    assert (choice.letter, choice.how, choice.reply) == ("B", "likelihood", "")
+    with pytest.raises(ConfigError, match="at least two options"):
+        choose(Chooser(["A"]), [], {"A": "yes"})
+
+
+def answered(path: str, type_: str, *, right: bool | None) -> Answered:
+    return Answered(
+        image_path=path, number=0, type=type_, answer="A", chosen=None if right is None else "A" if right else "B", how="letter"
+    )
+
+
+def test_published_rules_of_scoring():
+    detection, kind = "Anomaly Detection", "Defect Classification"
+    table = score(
+        [
+            *[answered(f"DS/nut/good/{n}.png", detection, right=n < 1) for n in range(4)],  # 1 of 4 normal pictures
+            answered("DS/nut/bent/0.png", detection, right=True),  # 1 of 1 anomalous
+            *[answered(f"DS/nut/bent/{n}.png", kind, right=n < 1) for n in range(2)],
+            answered("VisA/pcb/bad/0.png", kind, right=True),
+            answered("VisA/pcb/bad/1.png", kind, right=None),
+        ]
+    )
+    assert table["datasets"]["DS"] == pytest.approx({detection: (0.25 + 1) / 2, kind: 0.5, "Average": (0.625 + 0.5) / 2})
+    assert table["datasets"]["VisA"] == {kind: 1.0, "Average": 1.0}
+    assert table["mean"][kind] == 0.75 and table["mean"]["Average"] == pytest.approx((0.5625 + 1) / 2)
+    assert table["mean"]["Object Analysis"] is None and table["failures"] == 1 and table["n"][kind] == 3
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "mmad"
+    for name, value in (("good/0", 50), ("bent/0", 90), ("ref/0", 130)):
+        path = root / "DS" / "nut" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((32, 32, 3), value, np.uint8)).save(path)
+    detection = {"Question": "Is there any defect?", "Options": {"A": "Yes.", "B": "No."}, "type": "Anomaly Detection"}
+    detail = {"Question": "Which shape?", "Options": {"A": "Round.", "B": "Six sides."}, "Answer": "B", "type": "Object Details"}
+    templates = ["DS/nut/ref/0.png"]
+    data = {
+        "DS/nut/good/0.png": {"conversation": [detection | {"Answer": "B"}], "similar_templates": templates},
+        "DS/nut/bent/0.png": {"conversation": [detection | {"Answer": "A"}, detail], "similar_templates": templates},
+    }
+    (root / "mmad.json").write_text(json.dumps(data))
+    (root / "domain_knowledge.json").write_text(json.dumps({"DS": {"nut": {"bent": "Nuts can be bent."}}}))
+    return root
+
+
+def test_a_run_shows_reference_and_notes_and_goes_on_after_failures(root, tmp_path):
+    out = tmp_path / "out"
+    first = Chooser(["B", VlmError("down"), {"A": 0.1, "B": 0.9}])
+    table = run_mmad(first, root, out, knowledge=True)
+    assert (table["failures"], table["mean"]["Object Analysis"], table["model"]) == (1, 1.0, "chooser")
+    _, user = first.seen[0]
+    assert [int(image[0, 0, 0]) for image in user.images] == [130, 50]  # the reference, then the picture
+    assert "Nuts can be bent." in user.parts[2] and "A. Yes.\nB. No." in user.parts[-1]
+    with pytest.raises(ConfigError, match="add --resume"):
+        run_mmad(Chooser([]), root, out, knowledge=True)
+    with pytest.raises(ConfigError, match="holds a run of"):
+        run_mmad(Chooser([]), root, out, knowledge=False, resume=True)
+    with (out / "answers.jsonl").open("a") as file:
+        file.write('{"image_path": "cut o')
+    second = Chooser(["A"])  # only the failed question is left
+    table = run_mmad(second, root, out, knowledge=True, resume=True)
+    assert second.replies == [] and table["failures"] == 0
+    assert table["mean"]["Anomaly Detection"] == 1.0 and len(read_answers(out / "answers.jsonl")) == 3
+    assert json.loads((out / "mmad.json").read_text())["mean"] == table["mean"]
+
+
+def test_no_reference_without_shots(root, tmp_path):
+    chooser = Chooser(["B", "A", "B"])
+    run_mmad(chooser, root, tmp_path / "out", k_shot=0)
+    assert all(len(messages[1].images) == 1 for messages in chooser.seen)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"Answer": "D"}, "the answer 'D' is none of"),
+        ({"type": "Poetry"}, "got 'Poetry'"),
+        ({"Options": None}, "expected 'conversation' with"),
+    ],
+)
+def test_malformed_questions_are_named(root, change, message):
+    data = json.loads((root / "mmad.json").read_text())
+    data["DS/nut/bent/0.png"]["conversation"][1] |= change
+    (root / "mmad.json").write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match=message) as error:
+        load_questions(root)
+    assert "DS/nut/bent/0.png" in str(error.value)
+
+
+def test_a_missing_benchmark_is_named(tmp_path):
+    with pytest.raises(DatasetError, match=r"mmad\.json: expected"):
+        load_questions(tmp_path)

@@ -1,0 +1,280 @@
+"""Any OpenAI-compatible server (vLLM, Ollama, LM Studio, llama.cpp, `transformers serve`), through the `openai` client."""
+
+from __future__ import annotations
+
+import base64
+import io
+import ipaddress
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from vlad.errors import VlmError
+from vlad.vlm.backends.base import Limits, Message, Reply
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+KEY = "VLAD_VLM_API_KEY"
+_PNG_LIMIT = 1_000_000  # bytes; a larger picture goes as JPEG, which loses little at this quality
+_JPEG_QUALITY = 95
+_LONGEST_PAUSE = 10.0  # seconds between two attempts, whatever the server asks for
+
+
+class ServerBackend:
+    """A VLM behind a URL, see `vlad.vlm.backends.base.VlmBackend`.
+
+    The key comes from the environment: VLAD_VLM_API_KEY, or for api.openai.com alone OPENAI_API_KEY; no other server is ever sent that one.
+    Nothing is sent before the first question.
+
+    Args:
+        url: of the API, such as "http://localhost:8000/v1"; "#MODEL" at its end names the model.
+        model: the model's name; None takes the server's only one.
+        retries: further attempts when the server cannot be reached, is busy (429) or fails (5xx); a time-out is not tried again.
+        most_images: pictures that the server takes in one chat; None without limit.
+
+    Raises:
+        VlmError: the URL is none, holds a password, or the `openai` client is not installed.
+    """
+
+    def __init__(self, url: str, *, model: str | None = None, retries: int = 2, most_images: int | None = None) -> None:
+        try:
+            from openai import DefaultHttpxClient, OpenAI
+        except ImportError as error:
+            raise VlmError(f"{url}: needs the openai client; pip install 'vlad-anomaly[vlm]'") from error
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise VlmError(f"expected the URL of a server such as http://localhost:8000/v1, got {url!r}; correct it")
+        if parts.username is not None or parts.password is not None:
+            raise VlmError(f"{parts.hostname}: expected no password in the URL; put the key into the environment as {KEY}")
+        path = parts.path.rstrip("/").removesuffix("/chat/completions")
+        self.url = f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
+        self.most_images = most_images
+        self._model = model or parts.fragment or None
+        self._retries = retries
+        self._takes_schema = self._tells_letters = True
+        key = os.environ.get(KEY) or (os.environ.get("OPENAI_API_KEY") if parts.hostname == "api.openai.com" else None)
+        self._has_key = bool(key)
+        self._client: OpenAI = OpenAI(
+            base_url=self.url,
+            api_key=key or "none",
+            max_retries=0,  # its own would try a time-out again
+            http_client=DefaultHttpxClient(trust_env=not _is_loopback(parts.hostname)),  # a proxy cannot reach this machine's loopback
+        )
+
+    @property
+    def name(self) -> str:
+        """The model, as far as it is known yet, and where it runs."""
+        return f"{self._model or 'VLM'} at {self.url}"
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        limits: Limits | None = None,
+        schema: dict[str, Any] | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Reply:
+        """See `VlmBackend.chat`. Without `on_text` the limit in seconds is on the server's silence, with it on the whole reply."""
+        limits = limits or Limits()
+        start = time.perf_counter()
+        request: dict[str, Any] = {"messages": [_as_json(message) for message in messages], "max_tokens": limits.tokens, "temperature": 0.0}
+        if limits.stop:
+            request["stop"] = list(limits.stop)
+        structured = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
+        if schema is not None and self._takes_schema:
+            from openai import BadRequestError, UnprocessableEntityError
+
+            try:
+                text, finish = self._complete(request | {"response_format": structured}, limits, on_text)
+                return Reply(text, finish, time.perf_counter() - start)
+            except (BadRequestError, UnprocessableEntityError):  # it may be the schema; without it the tolerant parser has more to do
+                self._takes_schema = False
+        with self._explained(limits):
+            text, finish = self._complete(request, limits, on_text)
+        return Reply(text, finish, time.perf_counter() - start)
+
+    def letters(self, messages: Sequence[Message], letters: Sequence[str]) -> dict[str, float] | None:
+        """See `VlmBackend.letters`; from the log-probabilities of the first token, None where there are none or no letter is in it."""
+        from openai import BadRequestError, UnprocessableEntityError
+
+        if not self._tells_letters:
+            return None
+        request = {"messages": [_as_json(message) for message in messages], "max_tokens": 1, "temperature": 0.0}
+        limits = Limits()
+        try:
+            with self._explained(limits, let=(BadRequestError, UnprocessableEntityError)):
+                response = self._attempt(lambda: self._create(request | {"logprobs": True, "top_logprobs": 20}, limits))
+        except (BadRequestError, UnprocessableEntityError):
+            self._tells_letters = False
+            return None
+        choices = getattr(response, "choices", None) or []
+        content = getattr(getattr(choices[0], "logprobs", None), "content", None) if choices else None
+        if not content:
+            self._tells_letters = False
+            return None
+        mass = dict.fromkeys(letters, 0.0)
+        for candidate in content[0].top_logprobs or []:
+            if (letter := candidate.token.strip(" ().\n▁Ġ")) in mass:
+                mass[letter] += math.exp(candidate.logprob)
+        total = sum(mass.values())
+        return {letter: value / total for letter, value in mass.items()} if total > 0 else None
+
+    def _complete(self, request: dict[str, Any], limits: Limits, on_text: Callable[[str], None] | None) -> tuple[str, Any]:
+        """Text and why it ended."""
+        from openai import BadRequestError, UnprocessableEntityError
+
+        with self._explained(limits, let=(BadRequestError, UnprocessableEntityError) if "response_format" in request else ()):
+            if on_text is not None:
+                text, finish = self._stream(request, limits, on_text)
+                if text or finish == "time":
+                    return text, finish
+            response = self._attempt(lambda: self._create(request, limits))  # also for servers that cannot stream
+        choices = getattr(response, "choices", None)
+        if not isinstance(choices, list):
+            raise VlmError(f"{self.name}: expected a chat completion, got something else; check that the URL is that of an API (.../v1)")
+        if not choices:
+            return "", "stop"
+        text = getattr(choices[0].message, "content", None) or ""
+        if on_text is not None and text:
+            on_text(text)
+        return text, "length" if choices[0].finish_reason == "length" else "stop"
+
+    def _stream(self, request: dict[str, Any], limits: Limits, on_text: Callable[[str], None]) -> tuple[str, Any]:
+        end = time.monotonic() + limits.seconds
+        pieces: list[str] = []
+        finish = "stop"
+        with self._attempt(lambda: self._create(request | {"stream": True}, limits)) as chunks:
+            try:
+                for chunk in chunks:
+                    if chunk.choices:
+                        if piece := chunk.choices[0].delta.content:
+                            pieces.append(piece)
+                            on_text(piece)
+                        if chunk.choices[0].finish_reason == "length":
+                            finish = "length"
+                    if time.monotonic() > end:
+                        finish = "time"
+                        break
+            except Exception as error:
+                if not pieces or not _is_a(error, "TimeoutException", "APITimeoutError"):
+                    raise
+                finish = "time"  # it fell silent in the middle; what has come is kept
+        return "".join(pieces), finish
+
+    def _create(self, request: dict[str, Any], limits: Limits) -> Any:
+        return self._client.chat.completions.create(model=self._find_model(limits), timeout=limits.seconds, **request)
+
+    def _find_model(self, limits: Limits) -> str:
+        if self._model is None:
+            names = [model.id for model in self._client.models.list(timeout=min(30.0, limits.seconds)).data or []]
+            if len(names) != 1:
+                known = ", ".join(names[:8]) or "none"
+                raise VlmError(f"{self.url}: expected a server of one model, it lists {known}; name one as {self.url}#MODEL")
+            self._model = names[0]
+        return self._model
+
+    def _attempt(self, call: Callable[[], Any]) -> Any:
+        """The call's result; tried again where that may help."""
+        from openai import APIConnectionError, APITimeoutError, InternalServerError, RateLimitError
+
+        for number in range(self._retries + 1):
+            try:
+                return call()
+            except APITimeoutError:
+                raise
+            except (APIConnectionError, RateLimitError, InternalServerError) as error:
+                if number == self._retries:
+                    raise
+                time.sleep(_pause(error, number))
+        raise AssertionError("unreachable")
+
+    def _explained(self, limits: Limits, let: tuple[type[Exception], ...] = ()) -> _Explained:
+        return _Explained(self, limits, let)
+
+
+class _Explained:
+    """Turns what the client raises into a VlmError that says what to do; exceptions of the types `let` pass as they are."""
+
+    def __init__(self, backend: ServerBackend, limits: Limits, let: tuple[type[Exception], ...]) -> None:
+        self.backend, self.limits, self.let = backend, limits, let
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        import openai
+
+        if error is None or isinstance(error, (VlmError, *self.let)):
+            return
+        name = self.backend.name
+        if isinstance(error, openai.APITimeoutError) or _is_a(error, "TimeoutException"):
+            why = f"gave no answer within {self.limits.seconds:g} s; raise the limit, or use a smaller model or fewer pictures"
+        elif isinstance(error, openai.APIConnectionError) or _is_a(error, "TransportError"):
+            why = f"cannot be reached ({error.__cause__ or error}); start the server, or check the URL"
+        elif isinstance(error, (openai.AuthenticationError, openai.PermissionDeniedError)):
+            key = f"the key in {KEY} was refused" if self.backend._has_key else f"it wants a key; put it into the environment as {KEY}"
+            why = f"denies access ({error.status_code}): {key}"
+        elif isinstance(error, openai.NotFoundError):
+            why = f"knows no such model or address (404): {_first_line(error)}; name the model as {self.backend.url}#MODEL"
+        elif isinstance(error, openai.APIStatusError):
+            why = f"refused the question ({error.status_code}): {_first_line(error)}; it may take fewer or smaller pictures"
+        elif isinstance(error, (openai.OpenAIError, ValueError)):
+            why = f"sent an answer that is no JSON of the API: {_first_line(error)}; check that the URL is that of an API (.../v1)"
+        else:
+            return
+        raise VlmError(f"{name}: {why}") from error
+
+
+def _as_json(message: Message) -> dict[str, Any]:
+    if not message.images:
+        return {"role": message.role, "content": "\n\n".join(str(part) for part in message.parts)}
+    return {
+        "role": message.role,
+        "content": [
+            {"type": "text", "text": part} if isinstance(part, str) else {"type": "image_url", "image_url": {"url": data_url(part)}}
+            for part in message.parts
+        ],
+    }
+
+
+def data_url(image: np.ndarray) -> str:
+    """uint8 (H, W, 3) as a PNG in a data URL; as a JPEG where that PNG has more than 1 MB."""
+    from PIL import Image
+
+    picture, kind = Image.fromarray(image), "png"
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    if stream.tell() > _PNG_LIMIT:
+        stream, kind = io.BytesIO(), "jpeg"
+        picture.save(stream, format="JPEG", quality=_JPEG_QUALITY)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _pause(error: Any, number: int) -> float:
+    """Seconds to wait: what the server asks for, else 0.5, 1, 2 ..."""
+    asked = getattr(getattr(error, "response", None), "headers", {}).get("retry-after", "")
+    seconds = float(asked) if asked.isdecimal() else 0.5 * 2**number
+    return min(seconds, _LONGEST_PAUSE)
+
+
+def _is_a(error: BaseException, *names: str) -> bool:
+    """Whether an error is of a class of one of these names: versions of the client bring different HTTP libraries, whose classes have the
+    same names, and let their errors through while a reply streams."""
+    return any(kind.__name__ in names for kind in type(error).__mro__)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

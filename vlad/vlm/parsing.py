@@ -1,0 +1,140 @@
+"""Reading what a VLM wrote: the JSON that was asked for, or as much of it as can be made out. Failures are reported, never hidden."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vlad.vlm.answer import Defect, Place, Severity
+
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.S | re.I)
+_TRAILING_COMMA = re.compile(r",(\s*[}\]])")
+_SEVERITIES: dict[str, Severity] = {
+    "low": "low", "minor": "low", "mild": "low", "slight": "low",
+    "medium": "medium", "moderate": "medium",
+    "high": "high", "severe": "high", "major": "high", "critical": "high",
+}  # fmt: skip
+_MOST_DEFECTS, _MOST_WORDS = 20, 80  # a model that repeats itself must not fill the answer; characters of a type or place
+_MOST_SEARCHED = 4000  # characters in which an object must begin; keeps a reply of 100,000 braces from taking minutes
+
+ANSWER_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["answer", "judgement", "defects"],
+    "properties": {
+        "answer": {"type": "string"},
+        "judgement": {"type": "string", "enum": ["anomalous", "normal", "unsure"]},
+        "defects": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["type", "region", "location", "severity", "confidence"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "region": {"type": "string"},
+                    "location": {"type": "string"},
+                    "severity": {"type": "string", "enum": ["low", "medium", "high"]},
+                    "confidence": {"type": "number"},
+                },
+            },
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What could be read.
+
+    Attributes:
+        text: the answer in words; the whole reply where it was no JSON.
+        judgement: the model's own, True for anomalous; None if it gave none.
+        defects: what it named.
+        failures: what could not be read, one line each.
+    """
+
+    text: str
+    judgement: bool | None = None
+    defects: tuple[Defect, ...] = ()
+    failures: tuple[str, ...] = field(default=())
+
+
+def parse_answer(reply: str, places: Sequence[Place], source: str) -> Parsed:
+    """Read a reply that should follow `ANSWER_SCHEMA`. A region's letter gives a defect its box; without one it has none."""
+    data = find_json(reply, ("answer", "judgement", "defects"))
+    if data is None:
+        return Parsed(reply.strip(), failures=("the reply is no JSON object",))
+    failures = []
+    answer = data.get("answer")
+    if not isinstance(answer, str) or not answer.strip():
+        failures.append("the reply has no text under 'answer'")
+        answer = ""
+    judgement = {"anomalous": True, "normal": False, "unsure": None}.get(word := str(data.get("judgement", "")).strip().lower())
+    if word not in ("anomalous", "normal", "unsure"):
+        failures.append(f"the judgement {word[:40]!r} is none of anomalous, normal, unsure")
+    listed = data.get("defects")
+    if not isinstance(listed, list):
+        failures.append("the reply has no list under 'defects'")
+        listed = []
+    defects = []
+    for item in listed[:_MOST_DEFECTS]:
+        defect = _defect(item, places, source)
+        if defect is None:
+            failures.append("a defect has no type")
+        else:
+            defects.append(defect)
+    if len(listed) > _MOST_DEFECTS:
+        failures.append(f"the reply lists {len(listed)} defects, the first {_MOST_DEFECTS} were read")
+    return Parsed(answer.strip(), judgement, tuple(defects), tuple(failures))
+
+
+def find_json(reply: str, keys: Sequence[str]) -> dict[str, Any] | None:
+    """The first JSON object with one of `keys` in a reply, bare, in a code fence or between words; a trailing comma is forgiven. None if
+    there is none. An object inside one that is cut off has other keys, and is not mistaken for the whole."""
+    for text in (*_FENCE.findall(reply), reply):
+        for candidate in (text, _TRAILING_COMMA.sub(r"\1", text)):
+            start = candidate.find("{")
+            while start >= 0:
+                try:
+                    data = json.JSONDecoder().raw_decode(candidate, start)[0]
+                except (ValueError, RecursionError):
+                    data = {}
+                if any(key in data for key in keys):
+                    return dict(data)
+                start = candidate.find("{", start + 1) if start < _MOST_SEARCHED else -1
+    return None
+
+
+def _defect(item: Any, places: Sequence[Place], source: str) -> Defect | None:
+    if not isinstance(item, dict) or not isinstance(item.get("type"), str) or not item["type"].strip():
+        return None
+    letter = str(item.get("region") or "").strip().upper()
+    place = next((place for place in places if place.label == letter), None)
+    location = str(item.get("location") or "").strip()[:_MOST_WORDS]
+    return Defect(
+        type=item["type"].strip()[:_MOST_WORDS],
+        location=place.location if place is not None else location or "unknown",
+        box=None if place is None else place.box,
+        severity=_SEVERITIES.get(str(item.get("severity", "")).strip().lower(), "medium"),
+        confidence=_share(item.get("confidence")),
+        region=None if place is None else place.label,
+        shape="" if place is None else place.shape,
+        share=None if place is None else place.share,
+        source=source,
+    )
+
+
+def _share(value: Any) -> float:
+    """A number in [0, 1], also from "80 %"; 0 where it is none."""
+    try:
+        number = float(str(value).strip().rstrip("%"))
+    except ValueError:
+        return 0.0
+    if str(value).strip().endswith("%"):
+        number /= 100
+    return min(1.0, max(0.0, number)) if math.isfinite(number) else 0.0
