@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlad.cli import options
+from vlad.cli.printing import printable
 from vlad.errors import ConfigError, ImageReadError, VladError
 
 if TYPE_CHECKING:
@@ -286,11 +287,6 @@ class AnswerWriter:
         if self._jsonl is not None:
             self._jsonl.write(json.dumps(details, ensure_ascii=False) + "\n")
             self._jsonl.flush()
-
-
-def printable(text: str, *, one_line: bool = False) -> str:
-    """Text without control characters: what a model wrote must not steer the terminal. Line breaks stay, unless `one_line`."""
-    return "".join(mark if mark.isprintable() or (mark == "\n" and not one_line) else f"\\x{ord(mark):02x}" for mark in text)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -9,7 +9,6 @@ crops in 7 %, no more than by chance. Axes: W windows, T types, D joint embeddin
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -18,8 +17,9 @@ import numpy as np
 
 from vlad.images import preprocess
 from vlad.vlm.answer import Box, Defect, Evidence, Place
-from vlad.vlm.places import list_in_words, severity_of, size_in_words
+from vlad.vlm.places import severity_of
 from vlad.vlm.vocabulary import DefectVocabulary
+from vlad.vlm.wording import UNKNOWN, describe
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,17 +27,10 @@ if TYPE_CHECKING:
     from vlad.backbones.base import Backbone
     from vlad.prediction import Prediction
 
-UNKNOWN = "unknown"
 _COLD_SHARE, _COLD_WEIGHT = 0.3, 0.5  # the coldest share of windows, and how much of their score is taken off
 _TEMPERATURE = 0.1  # of the softmax; the likeliest on the same pictures
+_ALTERNATIVES = 4  # further types that a defect carries
 _CACHE = 32  # text vectors of so many class names are kept
-_TOPICS = {  # what a question is about, by its words
-    "where": r"\b(where|location|located|place|position|side)\b",
-    "size": r"\b(size|large|larger|big|bigger|small|area|share|long|wide)\b",
-    "severity": r"\b(bad|badly|severe|severity|serious|critical|harmless|grave)\b",
-    "count": r"\b(how many|count|number of)\b",
-    "what": r"\b(what|which|kind|type|describe|wrong|defects?|anomal\w*|damage\w*|broken|faulty|ok|okay|good|normal|fine|is there|see)\b",
-}
 
 
 class Describer:
@@ -130,31 +123,9 @@ class Describer:
         return unknown_words is None or not unknown_words([phrase])
 
     def write(self, evidence: Evidence, defects: Sequence[Defect], question: str, unnamed: Sequence[str] = ()) -> str:
-        """A short answer in words. It follows the question as far as it can, and says so where it cannot."""
-        topics = [topic for topic, words in _TOPICS.items() if re.search(words, question, re.I)]
-        if not topics:
-            return (
-                f"{_verdict(evidence)} The describer can say what, where, how large, how bad and how many, nothing else; for this "
-                "question name a vision-language model (--vlm)."
-            )
-        lines = [_verdict(evidence)]
-        if evidence.verdict == "normal":
-            if evidence.places:
-                lines.append(
-                    f"The warmest place is at the {evidence.places[0].location}; the score of the whole picture stays below the threshold."
-                )
-        elif not defects:
-            lines.append("No place stands out in the map.")
-        else:
-            if "count" in topics:
-                count = len(defects) + evidence.places_left_out
-                lines.append(f"{count} place{'s' if count != 1 else ''} stand{'s' if count == 1 else ''} out.")
-            lines += [_sentence(defect, marked=place.marked) for defect, place in zip(defects, evidence.places, strict=True)]
-            if evidence.places_left_out:
-                lines.append(f"{evidence.places_left_out} further places are not described.")
-            if unnamed:
-                lines.append(f"This model has no words for {list_in_words(list(unnamed))}.")
-        return " ".join(lines)
+        """A short answer in words to the question; see `vlad.vlm.wording.describe`."""
+        types = {type_: self.vocabulary.types[type_] for type_ in self.vocabulary.types_for(evidence.class_name)}
+        return describe(evidence, defects, question, types=types, unnamed=unnamed)
 
 
 def heat_inside(heat: np.ndarray, box: Box) -> np.ndarray:
@@ -191,24 +162,5 @@ def _defect(place: Place, found: dict[str, float], mask_threshold: float) -> Def
         region=place.label,
         shape=place.shape,
         share=place.share,
-        alternatives=tuple(rest[:2]),
+        alternatives=tuple(rest[:_ALTERNATIVES]),
     )
-
-
-def _verdict(evidence: Evidence) -> str:
-    if evidence.threshold is None:
-        return f"Score {evidence.score:.2f}, no threshold."
-    return f"{evidence.verdict.capitalize()}: score {evidence.score:.2f}, threshold {evidence.threshold:.2f} ({evidence.threshold_source})."
-
-
-def _sentence(defect: Defect, *, marked: bool) -> str:
-    """ "A: an elongated mark at the upper left, 1.2 % of the picture, medium; closest to 'scratch' (0.61), then 'crack' (0.22)." """
-    article = "an" if defect.shape == "elongated" else "a"
-    size = size_in_words(defect.share or 0.0)
-    where = f"{defect.region}: {article} {defect.shape} mark at the {defect.location}, {size}, {defect.severity} severity"
-    if not marked:
-        where += " (nothing passed the pixel threshold; this is the hottest place)"
-    if defect.type == UNKNOWN:
-        return f"{where}; this model knows no words, so its type is unknown."
-    then = "".join(f", then '{name}' ({value:.2f})" for name, value in defect.alternatives[:1])
-    return f"{where}; closest to '{defect.type}' ({defect.confidence:.2f}){then}."

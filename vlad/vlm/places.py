@@ -14,6 +14,7 @@ from vlad.vlm.answer import Box, Place, Severity
 
 LOCATIONS = ("upper left", "top", "upper right", "left", "centre", "right", "lower left", "bottom", "lower right")
 _ELONGATED = 3.0  # ratio of the main axes from which a region is elongated
+_SPECK = 0.01  # share of the largest region's area below which a region is a mere speck beside it
 _SPREAD = 0.45  # share of its box that it must fill to be compact
 
 
@@ -25,7 +26,7 @@ def location_of(x: float, y: float, size: tuple[int, int]) -> str:
 
 
 def find_places(prediction: Prediction, *, most: int = 3) -> tuple[tuple[Place, ...], int]:
-    """The hottest regions with letters, and how many more there are.
+    """The hottest regions with letters, and how many more there are. One with less than a hundredth of the largest's area gets no letter.
 
     An anomalous picture whose map stays below the pixel threshold has no region: its hottest place, where the map is above half way from
     its median to its peak, then stands in, with `marked` False.
@@ -37,7 +38,8 @@ def find_places(prediction: Prediction, *, most: int = 3) -> tuple[tuple[Place, 
     if not regions and prediction.pred_label:
         floor = float(np.median(heat) + heat.max()) / 2
         regions, marked = find_regions(heat, heat > floor)[:1], False
-    chosen = regions[: min(most, len(ascii_uppercase))]
+    least = _SPECK * max((region.area for region in regions), default=0)
+    chosen = [region for region in regions if region.area >= least][: min(most, len(ascii_uppercase))]
     places = tuple(
         replace(_place(region, heat, floor), label=letter, marked=marked) for letter, region in zip(ascii_uppercase, chosen, strict=False)
     )
