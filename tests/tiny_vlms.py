@@ -55,7 +55,7 @@ def save_smolvlm(folder: Path) -> Path:
     return _save(SmolVLMForConditionalGeneration(config), processor, tokenizer, folder)
 
 
-def save_qwen(folder: Path) -> Path:
+def save_qwen2(folder: Path) -> Path:
     """Qwen2-VL's architecture: a tower for pictures of any size, merged 2 x 2, and rotary positions in three directions."""
     from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessor, Qwen2VLProcessor, Qwen2VLVideoProcessor
 
@@ -74,6 +74,37 @@ def save_qwen(folder: Path) -> Path:
     )
     torch.manual_seed(0)
     return _save(Qwen2VLForConditionalGeneration(config), processor, tokenizer, folder)
+
+
+def save_qwen3(folder: Path) -> Path:
+    """Qwen3-VL's architecture: features of the tower's inner layers join the language model's first layers."""
+    from transformers import Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor, Qwen3VLVideoProcessor
+
+    template = _TURNS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+    tokenizer = save_tokenizer(["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], template)
+    pixels = {"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 16}
+    processor = Qwen3VLProcessor(
+        Qwen2VLImageProcessor(size=pixels, patch_size=16), tokenizer, Qwen3VLVideoProcessor(size=pixels), chat_template=template
+    )
+    config = Qwen3VLConfig(
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0],
+        },
+        text_config=_language(tokenizer, None)
+        | {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}},
+    )
+    torch.manual_seed(0)
+    return _save(Qwen3VLForConditionalGeneration(config), processor, tokenizer, folder)
 
 
 def _language(tokenizer: Any, model_type: str | None) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class AnomalyDetector:
             raise ConfigError("scorer 'winclip' compares windows of a CLIP, a patch backbone has none; use 'nearest' or 'subspace'")
         self.memory: ReferenceMemory | None = None
         self._text_cache: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
-        self._inspector: tuple[tuple[object, ...], Inspector] | None = None  # the last one, with what it was made of
+        self._inspector: tuple[object, Inspector] | None = None  # the last one, with the VLM it was asked for
 
     @property
     def model_name(self) -> str:

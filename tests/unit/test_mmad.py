@@ -117,6 +117,8 @@ def test_a_run_shows_reference_and_notes_and_goes_on_after_failures(root, tmp_pa
         run_mmad(Chooser([]), root, out, knowledge=True)
     with pytest.raises(ConfigError, match="holds a run of"):
         run_mmad(Chooser([]), root, out, knowledge=False, resume=True)
+    with pytest.raises(ConfigError, match=r"'vlm': 'chooser'.* now it is .*'vlm': 'other'"):
+        run_mmad(Chooser([], name="other"), root, out, knowledge=True, resume=True)
     with (out / "answers.jsonl").open("a") as file:
         file.write('{"image_path": "cut o')
     second = Chooser(["A"])  # only the failed question is left

@@ -118,7 +118,7 @@ def test_ask_answers_with_the_detectors_verdict(detector, picture):
     assert answer.evidence.score == result.pred_score
     assert answer.defects and answer.defects[0].box == result.regions[0].box
     assert answer.defects[0].type in DefectVocabulary.load().types
-    assert answer.text.startswith(f"Anomalous: score {result.pred_score:.2f}, threshold 0.01 (user).") and "closest to" in answer.text
+    assert answer.text.startswith(f"Anomalous: score {result.pred_score:.2f}, threshold 0.01 (user).") and "of no clear type" in answer.text
     assert answer.model == "describer, detector tiny deterministic CLIP"
     assert json.loads(json.dumps(answer.to_dict()))["defects"][0]["box"] == list(result.regions[0].box)
     normal = detector.ask(picture, threshold=0.99)
@@ -203,13 +203,18 @@ def test_a_conversation_remembers_and_forgets_what_failed(detector, picture):
         conversation.ask("  ")
 
 
-def test_inspector_is_kept_for_the_next_question(detector, picture):
+def test_inspector_is_kept_for_the_next_question(detector, picture, tmp_path):
     detector.ask(picture)
     first = detector._inspector
     detector.ask(picture, "Where?")
     assert detector._inspector is first
-    detector.ask(picture, vlm=Scripted([saying()]))
-    assert detector._inspector is not first
+    notes = tmp_path / "notes.md"
+    notes.write_text("Round.")
+    vlm = Scripted([saying(), saying()])
+    for text in ("Round.", "Square."):
+        notes.write_text(text)
+        detector.ask(picture, vlm=vlm, knowledge=notes)
+    assert "Square." in text_of(vlm.seen[1][1]) and "Round." not in text_of(vlm.seen[1][1])  # the edited file is read again
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"x" * 70_000, None])

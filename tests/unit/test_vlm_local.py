@@ -24,7 +24,7 @@ from vlad.vlm.inspector import Inspector
 RED, BLUE = (np.full((60, 80, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
 
 
-@pytest.fixture(scope="module", params=["smolvlm", "qwen"])
+@pytest.fixture(scope="module", params=["smolvlm", "qwen2", "qwen3"])
 def folder(request, tmp_path_factory) -> Path:
     return getattr(tiny_vlms, f"save_{request.param}")(tmp_path_factory.mktemp("vlms") / f"random-{request.param}")
 

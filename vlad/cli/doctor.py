@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+PACKAGES = ("torch", "open_clip_torch", "timm", "numpy", "pillow", "huggingface_hub", "transformers", "accelerate", "openai", "gradio")
 
 
 def doctor() -> None:
@@ -27,8 +31,7 @@ def doctor() -> None:
     if not console.is_terminal:
         console.width = 160
     console.print(f"vlad {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    packages = ("torch", "open_clip_torch", "timm", "numpy", "pillow", "huggingface_hub", "transformers", "accelerate", "gradio")
-    for package in packages:
+    for package in PACKAGES:
         try:
             console.print(f"  {package} {version(package)}")
         except PackageNotFoundError:
@@ -49,10 +52,30 @@ def doctor() -> None:
     table = Table("model", "what it is", "weights", box=None, header_style="bold", pad_edge=False)
     problem = _add_models(table, can_fetch=unreachable is None)
     console.print(table)
+    _show_vlms(console, can_fetch=unreachable is None)
     if problem:
         console.print(f"problem: {problem}")
         raise typer.Exit(2)
     console.print("`vlad detect --model NAME` takes any of these, and any open_clip model as ARCHITECTURE:TAG.")
+
+
+def _show_vlms(console: Console, *, can_fetch: bool) -> None:
+    """One row for each way to answer questions."""
+    from huggingface_hub import try_to_load_from_cache
+    from rich.table import Table
+
+    from vlad.backbones.hub import cache_folder
+    from vlad.vlm.backends.local import PRESETS
+
+    table = Table("for vlad ask", "what it is", "state", box=None, header_style="bold", pad_edge=False)
+    table.add_row("none", "the describer, by the detector's own words", "always there")
+    for name, source in PRESETS.items():
+        cached = isinstance(try_to_load_from_cache(source, "config.json", cache_dir=cache_folder()), str)
+        state = "in the cache" if cached else "will be fetched at the first use" if can_fetch else "not here, and the hub cannot be reached"
+        table.add_row(name, source, state)
+    key = "VLAD_VLM_API_KEY is set" if os.environ.get("VLAD_VLM_API_KEY") else "VLAD_VLM_API_KEY is not set"
+    table.add_row("http://...", "any OpenAI-compatible server", key)
+    console.print(table)
 
 
 def _add_models(table: Table, *, can_fetch: bool) -> str | None:

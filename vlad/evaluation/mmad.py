@@ -141,7 +141,7 @@ def run_mmad(
     notes = _load_knowledge(root) if knowledge else {}
     templates = Templates.load("mmad", _PLACEHOLDERS)
     answers = out / "answers.jsonl"
-    about = {"k_shot": k_shot, "knowledge": knowledge, "questions": len(questions)}
+    about = {"vlm": backend.name, "k_shot": k_shot, "knowledge": knowledge, "questions": len(questions)}
     done = _claim(out, about, resume)
     with answers.open("a", encoding="utf-8") as file:
         for question in questions:

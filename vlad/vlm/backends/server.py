@@ -172,7 +172,12 @@ class ServerBackend:
 
     def _find_model(self, limits: Limits) -> str:
         if self._model is None:
-            names = [model.id for model in self._client.models.list(timeout=min(30.0, limits.seconds)).data or []]
+            from openai import InternalServerError, NotFoundError
+
+            try:
+                names = [model.id for model in self._client.models.list(timeout=min(30.0, limits.seconds)).data or []]
+            except (InternalServerError, NotFoundError) as error:
+                raise VlmError(f"{self.url}: lists no models ({error.status_code}); name the model as {self.url}#MODEL") from error
             if len(names) != 1:
                 known = ", ".join(names[:8]) or "none"
                 raise VlmError(f"{self.url}: expected a server of one model, it lists {known}; name one as {self.url}#MODEL")
@@ -223,7 +228,8 @@ class _Explained:
         elif isinstance(error, openai.NotFoundError):
             why = f"knows no such model or address (404): {_first_line(error)}; name the model as {self.backend.url}#MODEL"
         elif isinstance(error, openai.APIStatusError):
-            why = f"refused the question ({error.status_code}): {_first_line(error)}; it may take fewer or smaller pictures"
+            reason = f"refused the question ({error.status_code}): {_first_line(error)}"
+            why = f"{reason}; it may not have this model, or take fewer or smaller pictures"
         elif isinstance(error, (openai.OpenAIError, ValueError)):
             why = f"sent an answer that is no JSON of the API: {_first_line(error)}; check that the URL is that of an API (.../v1)"
         else:

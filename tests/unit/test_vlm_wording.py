@@ -1,0 +1,105 @@
+"""What the describer says: an answer to the question that was asked, and no more than was measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vlad.vlm.answer import Defect, Evidence, Place
+from vlad.vlm.wording import UNKNOWN, describe, types_in
+
+TYPES = {
+    "scratch": ("a scratch", "a scratch mark"),
+    "crack": ("a crack", "a fracture"),
+    "cut": ("a cut", "a tear"),
+    "hole": ("a hole", "a puncture"),
+    "dent": ("a dent",),
+    "missing part": ("a missing part", "a broken off piece"),
+}
+PLACES = (
+    Place(label="A", box=(10, 20, 60, 30), location="upper left", shape="elongated", share=0.012, peak=0.9),
+    Place(label="B", box=(70, 70, 90, 90), location="lower right", shape="compact", share=0.004, peak=0.7),
+)
+DEFECTS = (
+    Defect(
+        type="scratch", location="upper left", box=(10, 20, 60, 30), severity="high", confidence=0.61, region="A", shape="elongated",
+        share=0.012, alternatives=(("crack", 0.22), ("cut", 0.1)),
+    ),
+    Defect(
+        type="dent", location="lower right", box=(70, 70, 90, 90), severity="low", confidence=0.3, region="B", shape="compact", share=0.004,
+        alternatives=(("scratch", 0.28),),
+    ),
+)  # fmt: skip
+EVIDENCE = Evidence(
+    image_path=None, image_size=(100, 100), class_name="plate", score=0.83, threshold=0.5, threshold_source="text", places=PLACES
+)
+NORMAL = replace(EVIDENCE, score=0.2, places=())
+
+
+def say(question: str, evidence: Evidence = EVIDENCE, defects: tuple[Defect, ...] = DEFECTS, unnamed: tuple[str, ...] = ("hole",)) -> str:
+    return describe(evidence, defects, question, types=TYPES, unnamed=unnamed)
+
+
+@pytest.mark.parametrize("question", ["What is wrong?", "what's wrong with it", "Describe the defects", "Which kind of damage is it?"])
+def test_what(question):
+    assert say(question) == (
+        "Anomalous: score 0.83, threshold 0.50 (text). A: an elongated mark at the upper left, 1.2 % of the picture, high severity; "
+        "closest to 'scratch' (0.61), then 'crack' (0.22). B: a compact mark at the lower right, 0.4 % of the picture, low severity; of no clear "
+        "type, between 'dent' (0.30) and 'scratch' (0.28). This model has no words for hole and never names them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "unsaid"),
+    [
+        ("Where is it?", "A: at the upper left (x 10 to 60, y 20 to 30 px).", "scratch"),
+        ("How large is it?", "A: 1.2 % of the picture, 50 x 10 px around it.", "upper left"),
+        ("How bad is it?", "B: low severity. Severity goes by area and heat alone", "scratch"),
+        ("How many defects?", "2 places stand out", "scratch"),
+        ("Is it OK?", "The hottest place is at the upper left, 1.2 % of the picture.", "scratch"),
+        ("Why?", "how much nearer the picture is to the abnormal sentences", "scratch"),
+        ("Is there a crack?", "A, at the upper left: 'crack' 0.22; nearest is 'scratch' (0.61).", "hole"),
+        ("Is that a scratch?", "'scratch' 0.61; the nearest, before 'crack' (0.22).", "hole"),
+        ("A tear or a fracture?", "'crack' 0.22 and 'cut' 0.10", "hole"),
+        ("Is there a dent?", "A, at the upper left: 'dent' not among the 3 nearest", "hole"),
+        ("Are there holes?", "This model has no words for hole, so it cannot tell whether it is one.", "'hole' not among"),
+        ("What colour is it?", "name a vision-language model", "scratch"),
+        ("Is it the same defect as yesterday?", "name a vision-language model", "scratch"),
+        ("Who made it?", "name a vision-language model", "scratch"),
+    ],
+)
+def test_answers_follow_the_question(question, said, unsaid):
+    text = say(question)
+    assert text.startswith("Anomalous: score 0.83, threshold 0.50 (text).") and said in text and unsaid not in text
+
+
+@pytest.mark.parametrize("question", ["What is wrong?", "Where?", "Is there a scratch?", "How many?"])
+def test_a_normal_picture_has_nothing_to_describe(question):
+    assert say(question, NORMAL, ()) == ("Normal: score 0.20, threshold 0.50 (text). No place stands out, so there is none to describe.")
+    assert "warmest place is at the upper left" in say(question, replace(NORMAL, places=PLACES), ())
+
+
+def test_a_close_call_shows_its_digits():
+    close = replace(EVIDENCE, score=0.02341, threshold=0.0232, threshold_source="references")
+    assert say("Is it fine?", close).startswith("Anomalous: score 0.0234, threshold 0.0232 (references).")
+
+
+def test_without_threshold_or_words():
+    assert say("Why?", replace(EVIDENCE, threshold=None), ()).startswith("Score 0.83, no threshold.")
+    wordless = tuple(replace(defect, type=UNKNOWN, confidence=0.0, alternatives=()) for defect in DEFECTS)
+    assert "knows no words, so its type is unknown" in say("What is wrong?", defects=wordless, unnamed=tuple(TYPES))
+    asked = say("Is there a scratch?", defects=wordless, unnamed=tuple(TYPES))
+    assert asked.count("its type is unknown") == 2 and "cannot tell whether" not in asked
+
+
+def test_places_left_out_and_unmarked_are_said():
+    assert "3 further places are not described." in say("What is wrong?", replace(EVIDENCE, places_left_out=3))
+    assert "5 places stand out" in say("How many?", replace(EVIDENCE, places_left_out=3))
+    unmarked = replace(EVIDENCE, places=(replace(PLACES[0], marked=False),))
+    assert "nothing passed the pixel threshold" in say("Where?", unmarked, DEFECTS[:1])
+
+
+def test_types_are_found_by_whole_words():
+    assert types_in("Scratches, or something missing? A broken off piece.", TYPES) == ["scratch", "missing part"]
+    assert types_in("Is the executive cutting it?", TYPES) == []
