@@ -2,9 +2,10 @@
 
 The detector's own backbone embeds the windows of the picture. A region is the mean of its windows, weighted by their heat; for each type of
 defect its score is the cosine to the type's sentences, minus half the cosine of the picture's coldest windows to the same sentences, so
-that what the whole picture shares with a sentence counts less. A softmax over the types gives the confidences; they rank, they are no
-probabilities. Windows, not crops: on 240 procedural pictures the embedded model named the type by windows in 30 % of the cases, by enlarged
-crops in 7 %, no more than by chance. Axes: W windows, T types, D joint embedding.
+that what the whole picture shares with a sentence counts less. A softmax over the types gives the confidences. On 500 procedural pictures
+of kinds that the embedded model knows, its temperature has the highest likelihood, and the mean confidence is the share of right answers;
+elsewhere they merely rank. Windows, not crops: enlarged crops name the type no better than chance. Axes: W windows, T types, D joint
+embedding.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from vlad.prediction import Prediction
 
 _COLD_SHARE, _COLD_WEIGHT = 0.3, 0.5  # the coldest share of windows, and how much of their score is taken off
-_TEMPERATURE = 0.1  # of the softmax; the likeliest on the same pictures
+_TEMPERATURE = 0.1  # of the softmax
 _ALTERNATIVES = 4  # further types that a defect carries
 _CACHE = 32  # text vectors of so many class names are kept
 
@@ -125,7 +126,9 @@ class Describer:
     def write(self, evidence: Evidence, defects: Sequence[Defect], question: str, unnamed: Sequence[str] = ()) -> str:
         """A short answer in words to the question; see `vlad.vlm.wording.describe`."""
         types = {type_: self.vocabulary.types[type_] for type_ in self.vocabulary.types_for(evidence.class_name)}
-        return describe(evidence, defects, question, types=types, unnamed=unnamed)
+        return describe(
+            evidence, defects, question, types=types, unnamed=unnamed, reliability=getattr(self.backbone, "type_reliability", "")
+        )
 
 
 def heat_inside(heat: np.ndarray, box: Box) -> np.ndarray:

@@ -27,7 +27,13 @@ _OTHERS = r"\b(yesterday|before|last|other|same|earlier|previous)\b"  # about fu
 
 
 def describe(
-    evidence: Evidence, defects: Sequence[Defect], question: str, *, types: Mapping[str, Sequence[str]], unnamed: Sequence[str] = ()
+    evidence: Evidence,
+    defects: Sequence[Defect],
+    question: str,
+    *,
+    types: Mapping[str, Sequence[str]],
+    unnamed: Sequence[str] = (),
+    reliability: str = "",
 ) -> str:
     """The answer.
 
@@ -37,6 +43,7 @@ def describe(
         question: in words.
         types: types of the vocabulary that can occur on the thing, each with its phrases; a question may ask for one of them.
         unnamed: types that the model has no words for.
+        reliability: how far its names of types can be trusted, the end of a sentence; empty where that was not measured.
     """
     asked = types_in(question, types)
     topics = {topic for topic, words in _TOPICS.items() if re.search(words, question, re.I)}
@@ -70,8 +77,9 @@ def describe(
     pairs = list(zip(defects, evidence.places, strict=True))
     if "what" in topics and not asked:
         lines += [_whole(defect, place) for defect, place in pairs]
-        if unnamed and any(defect.type != UNKNOWN for defect in defects):
-            lines.append(f"This model has no words for {list_in_words(list(unnamed))} and never names them.")
+        if any(defect.type != UNKNOWN for defect in defects):
+            hint = reliability or "how often this model is right about it was not measured"
+            lines.append(f"The type is a hint: {hint}{f'; it has no words for {list_in_words(list(unnamed))}' if unnamed else ''}.")
     elif wanted := [topic for topic in ("where", "size", "severity") if topic in topics]:
         lines += [_parts(defect, place, wanted) for defect, place in pairs]
         if "severity" in wanted:
