@@ -46,8 +46,8 @@ def test_what(question):
     assert say(question) == (
         "Anomalous: score 0.83, threshold 0.50 (text). A: an elongated mark at the upper left, 1.2 % of the picture, high severity; "
         "closest to 'scratch' (0.61), then 'crack' (0.22). B: a compact mark at the lower right, 0.4 % of the picture, low severity; "
-        "of no clear type, between 'dent' (0.30) and 'scratch' (0.28). The type is a hint: how often this model is right about it was "
-        "not measured; it has no words for hole."
+        "of no clear type, between 'dent' (0.30) and 'scratch' (0.28). Types are hints (accuracy not measured; no words "
+        "for hole)."
     )
 
 

@@ -53,7 +53,7 @@ class LiteBackbone:
     scorer = "nearest"
     rarity = 20.0  # weight of rarity inside the picture beside the words; with the centre chosen on product lines of validation families
     rarity_centre = 0.26
-    type_reliability = "this model names it right in about four of ten procedural pictures of kinds that it knows"  # eval/describer.py
+    type_reliability = "right in four of ten procedural pictures of kinds that this model knows"  # eval/describer.py
     text_weight = 0.0  # beside references its words add noise on photographs, whatever they add on procedural pictures
 
     def __init__(

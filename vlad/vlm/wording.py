@@ -43,7 +43,7 @@ def describe(
         question: in words.
         types: types of the vocabulary that can occur on the thing, each with its phrases; a question may ask for one of them.
         unnamed: types that the model has no words for.
-        reliability: how far its names of types can be trusted, the end of a sentence; empty where that was not measured.
+        reliability: how often its names of types are right, in a few words; empty where that was not measured.
     """
     asked = types_in(question, types)
     topics = {topic for topic, words in _TOPICS.items() if re.search(words, question, re.I)}
@@ -71,15 +71,15 @@ def describe(
         lines.append(f"{count} place{'s' if count != 1 else ''} stand{'s' if count == 1 else ''} out; one defect can make several.")
     if asked:
         lines += [_on_types(defect, asked, unnamed) for defect in defects]
-        wordless = [type_ for type_ in asked if type_ in unnamed and defects[0].type != UNKNOWN]
-        if wordless:
-            lines.append(f"This model has no words for {list_in_words(wordless)}, so it cannot tell whether it is one.")
+        missing = [type_ for type_ in asked if type_ in unnamed and defects[0].type != UNKNOWN]
+        if missing:
+            lines.append(f"This model has no words for {list_in_words(missing)}, so it cannot tell whether it is one.")
     pairs = list(zip(defects, evidence.places, strict=True))
     if "what" in topics and not asked:
         lines += [_whole(defect, place) for defect, place in pairs]
         if any(defect.type != UNKNOWN for defect in defects):
-            hint = reliability or "how often this model is right about it was not measured"
-            lines.append(f"The type is a hint: {hint}{f'; it has no words for {list_in_words(list(unnamed))}' if unnamed else ''}.")
+            wordless = f"; no words for {list_in_words(list(unnamed))}" if unnamed else ""
+            lines.append(f"Types are hints ({reliability or 'accuracy not measured'}{wordless}).")
     elif wanted := [topic for topic in ("where", "size", "severity") if topic in topics]:
         lines += [_parts(defect, place, wanted) for defect, place in pairs]
         if "severity" in wanted:
