@@ -59,6 +59,15 @@ def expected(model, pictures) -> dict[str, object]:
 
 
 class TestDetect:
+    @pytest.mark.parametrize("rarity", [0, 20])
+    def test_rarity_is_the_detectors(self, options, model, pictures, rarity):
+        from vlad import AnomalyDetector
+
+        detector = AnomalyDetector.from_pretrained(str(model), device="cpu", dtype="float32", rarity=rarity)
+        expected = detector.predict(pictures / "broken/000.png")
+        (row,) = json.loads(vlad("detect", pictures / "broken/000.png", "--rarity", str(rarity), "--format", "json", *options).stdout)
+        assert row["pred_score"] == expected.pred_score and ("rarity" in row["scores"]) is (rarity > 0)
+
     def test_folder_to_files(self, options, pictures, expected, tmp_path):
         out = tmp_path / "out"
         run = vlad("detect", pictures, "--class-name", "metal_nut", "--out", out, *options)

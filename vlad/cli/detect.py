@@ -46,6 +46,7 @@ def detect(
     patch_backbone: options.PatchBackbone = None,
     resolution: options.Resolution = None,
     prompts: options.Prompts = None,
+    rarity: options.Rarity = None,
     threshold: options.Threshold = None,
     scorer: options.ScorerOption = None,
     rotations: options.Rotations = None,
@@ -104,6 +105,7 @@ def detect(
     """
     settings = options.given(
         class_name=class_name,
+        rarity=rarity,
         threshold=threshold,
         tile=tile,
         max_pixels=max_pixels,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from vlad.cli import options as shared
 from vlad.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def run(
     ] = None,
     tile: Annotated[int | None, typer.Option(min=32, metavar="N", help="As in `vlad detect`.", show_default=False)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="As in `vlad detect`.", show_default=False)] = None,
+    rarity: shared.Rarity = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the confidence intervals.")] = 500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -227,7 +229,7 @@ def _evaluate_mmad(options: dict[str, Any]) -> None:
 def _detector(options: dict[str, Any], device: str) -> AnomalyDetector:
     from vlad.detector import AnomalyDetector
 
-    given = {key: options[key] for key in ("tile", "threshold") if options[key] is not None}
+    given = {key: options[key] for key in ("tile", "threshold", "rarity") if options[key] is not None}
     detector = AnomalyDetector.from_pretrained(options["model"], device=device, dtype=options["dtype"], prompts=options["prompts"], **given)
     if options["cache"] is not None:
         from vlad.evaluation.cache import use_cache

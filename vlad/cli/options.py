@@ -40,6 +40,16 @@ Threshold = Annotated[
 PatchBackbone = Annotated[
     str | None, typer.Option(help="A patch backbone for the references beside the model, such as dinov2-small.", show_default=False)
 ]
+Rarity = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1000,
+        help="Without references: weight of how rare a place is in its own picture, beside the words; 0 leaves the words alone.  "
+        "[default: the model's; lite 20, a CLIP 0]",
+        show_default=False,
+    ),
+]
 Resolution = Annotated[
     int | None,
     typer.Option(min=32, help="Side in pixels that a patch backbone sees; 672 for small defects.  [default: 448]", show_default=False),
