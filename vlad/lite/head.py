@@ -69,7 +69,7 @@ def rarity(local: Tensor) -> Tensor:
     axis = torch.arange(side, device=local.device)
     close = (axis[:, None] - axis[None]).abs() <= 2
     near = (close[:, None, :, None] & close[None, :, None, :]).reshape(side * side, side * side)
-    similarity = (tokens.transpose(1, 2) @ tokens).masked_fill(near, -1.0)
+    similarity = (tokens.transpose(1, 2) @ tokens).masked_fill_(near, -1.0)
     # Cosines are bounded, so that the soft maxima need no shift; the sharper one is the cube of the other's terms.
     terms = (4.0 * similarity).exp_()
     soft = [terms.sum(-1).log() / 4.0, (terms * terms).mul_(terms).sum(-1).log() / 12.0]

@@ -41,7 +41,7 @@ def rarity(tokens: Tensor, grid: tuple[int, int], *, reach: int = REACH, share: 
     count = max(1, round(share * rows * cols))
     out = []
     for picture in unit:  # one by one: P x P numbers each
-        similar = (picture @ picture.T).masked_fill(near, -1.0)
+        similar = (picture @ picture.T).masked_fill_(near, -1.0)
         out.append((1 - similar.topk(count, dim=-1).values.mean(-1)) / 2)
     return torch.stack(out) if out else unit.new_empty(0, rows * cols)
 
