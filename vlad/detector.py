@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vlad.backbones.base import Backbone, PatchBackbone
     from vlad.monitor import DriftMonitor
     from vlad.vlm.answer import Answer
-    from vlad.vlm.backends.base import VlmBackend
+    from vlad.vlm.backends.base import Limits, VlmBackend
     from vlad.vlm.inspector import Inspector
 
 _TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
@@ -426,6 +426,7 @@ class AnomalyDetector:
         threshold: float | None = None,
         knowledge: str | Path = "",
         vocabulary: str | Path = "generic",
+        limits: Limits | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
         """What is wrong with a picture, in words. The verdict is the detector's; a VLM explains, and where it disagrees the answer says so.
@@ -438,8 +439,9 @@ class AnomalyDetector:
                 or a backend object.
             class_name: noun, e.g. "metal nut"; None takes the detector's.
             threshold: overrides the detector's.
-            knowledge: text on what is normal and what is not, or the path of a .txt or .md file with it.
+            knowledge: text on what is normal and what is not, or the path of a text file with it; for a VLM.
             vocabulary: defect types of the describer: a shipped name or a YAML file.
+            limits: tokens and seconds of a VLM's reply; None is 512 tokens and 120 s.
             on_text: called with each piece of a VLM's reply as it comes.
 
         Raises:
@@ -451,7 +453,7 @@ class AnomalyDetector:
         """
         from vlad.vlm import inspector_for
 
-        inspector = inspector_for(self, vlm=vlm, knowledge=knowledge, vocabulary=vocabulary)
+        inspector = inspector_for(self, vlm=vlm, knowledge=knowledge, vocabulary=vocabulary, limits=limits)
         return inspector.ask(image, question, class_name=class_name, threshold=threshold, on_text=on_text)
 
     def _note_other_conditions(self, config: DetectorConfig, noun: str) -> None:

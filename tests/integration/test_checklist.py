@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from vlad.errors import ConfigError, VlmError
 from vlad.vlm.backends.base import Reply
-from vlad.vlm.checklist import Checklist, check, write_checklist
+from vlad.vlm.checklist import Checklist, Item, check, write_checklist
 
 RED, BLUE = (200, 0, 0), (0, 0, 200)
 
@@ -46,6 +46,9 @@ class Counter:
     most_images: int | None = 2
     name: str = "counter"
     asked: list[Any] = field(default_factory=list)
+
+    def identify(self):
+        return self.name
 
     def chat(self, messages, *, limits=None, schema=None, on_text=None):
         text = messages[-1].parts[-1]
@@ -112,7 +115,15 @@ def test_a_letter_that_is_always_preferred_is_no_verdict(monkeypatch):
 
 @pytest.mark.parametrize(
     ("written", "unread", "failed"),
-    [("{option}, that is so", 0, True), ("**{option}**", 0, True), ("I cannot tell", 8, False), ("", 8, False)],
+    [
+        ("{option}, that is so", 0, True),
+        ("**{option}**", 0, True),
+        ("Answer: {option}", 0, True),
+        ("So I say {option}.", 0, True),
+        ("A cap can be seen.", 8, False),  # an article is no letter
+        ("I cannot tell", 8, False),
+        ("", 8, False),
+    ],
 )
 def test_answers_that_cannot_be_read_are_counted_and_no_votes(written, unread, failed):
     checklist = write_checklist(Counter(), [tray(3)] * 2, wordings=3)
@@ -133,15 +144,51 @@ def test_files_hold_everything_and_can_be_edited(tmp_path):
     assert [item.question for item in Checklist.load(path).items] == ["Is there 1 blue square?"]
 
 
+def test_a_letter_alone_is_a_vote():
+    checklist = Checklist(class_name="tray", items=(Item(question="Is it so?"),), dropped=(), references=2, model="m")
+
+    class Lettered(Counter):
+        def _answer(self, message):
+            return "B"
+
+    assert check(Lettered(likelihood=False), checklist, tray(3)).failed == ("Is it so?",)
+    assert check(Lettered(likelihood=False, written="The answer is ({option})."), checklist, tray(3)).failed == ("Is it so?",)
+
+
+def edited(**change: Any) -> str:
+    whole = {"format": "vlad-checklist-1", "class_name": "tray", "items": [{"question": "Is it so?"}], "references": 2, "model": "m"}
+    return json.dumps(whole | change)
+
+
+def test_a_question_added_by_hand_suffices(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text("\ufeff" + edited(), encoding="utf-8")
+    assert Checklist.load(path).items == (Item(question="Is it so?"),)
+
+
 @pytest.mark.parametrize(
-    "content",
-    ["", "{}", "[]", '{"format": "vlad-checklist-1"}', '{"format": "other", "items": []}', '{"format": "vlad-checklist-1", "items": [1]}'],
+    ("content", "message"),
+    [
+        ("", "expected a checklist as JSON"),
+        ("[" * 100_000, "expected a checklist as JSON"),
+        ("[]", "expected a checklist of"),
+        ('{"format": "other"}', "expected a checklist of"),
+        (edited(class_name=5), "class_name: expected str, got 5"),
+        (edited(colour="red"), "unknown key 'colour'"),
+        (edited(items=[]), "items: expected at least one"),
+        (edited(items=[1]), "items, item 1: expected .*got 1"),
+        (edited(items=[{"question": None}]), "item 1: expected a question in words, got None"),
+        (edited(items=[{"question": "a?", "wordings": "b?"}]), "item 1: wordings: expected a list"),
+        (edited(items=[{"question": "a?"}, {"question": "b?", "note": 1}]), "item 2: unknown key 'note'"),
+        (edited(items=[{"question": "a?", "accuracy": 7}]), "accuracy from 0 to 1"),
+    ],
 )
-def test_files_that_are_no_checklist_are_named(tmp_path, content):
+def test_what_is_wrong_with_a_file_is_named(tmp_path, content, message):
     path = tmp_path / "odd.json"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=r"odd\.json: expected a checklist"):
+    with pytest.raises(ConfigError, match=message) as error:
         Checklist.load(path)
+    assert str(path) in str(error.value)
 
 
 def test_what_cannot_be_done_is_said():

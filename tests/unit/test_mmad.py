@@ -45,6 +45,9 @@ class Chooser:
     most_images: int | None = None
     seen: list = field(default_factory=list)
 
+    def identify(self):
+        return self.name
+
     def chat(self, messages, *, limits=None, schema=None, on_text=None):
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
@@ -117,7 +120,7 @@ def test_a_run_shows_reference_and_notes_and_goes_on_after_failures(root, tmp_pa
         run_mmad(Chooser([]), root, out, knowledge=True)
     with pytest.raises(ConfigError, match="holds a run of"):
         run_mmad(Chooser([]), root, out, knowledge=False, resume=True)
-    with pytest.raises(ConfigError, match=r"'vlm': 'chooser'.* now it is .*'vlm': 'other'"):
+    with pytest.raises(ConfigError, match=r"'model': 'chooser'.* now it is .*'model': 'other'"):
         run_mmad(Chooser([], name="other"), root, out, knowledge=True, resume=True)
     with (out / "answers.jsonl").open("a") as file:
         file.write('{"image_path": "cut o')
@@ -126,6 +129,53 @@ def test_a_run_shows_reference_and_notes_and_goes_on_after_failures(root, tmp_pa
     assert second.replies == [] and table["failures"] == 0
     assert table["mean"]["Anomaly Detection"] == 1.0 and len(read_answers(out / "answers.jsonl")) == 3
     assert json.loads((out / "mmad.json").read_text())["mean"] == table["mean"]
+
+
+def test_a_run_of_other_questions_is_not_gone_on_with(root, tmp_path):
+    run_mmad(Chooser(["B", "A", "B"]), root, tmp_path / "out")
+    path = root / "mmad.json"
+    path.write_text(path.read_text().replace('"Answer": "B"', '"Answer": "A"'))
+    with pytest.raises(ConfigError, match="holds a run of"):
+        run_mmad(Chooser([]), root, tmp_path / "out", resume=True)
+
+
+def test_damaged_files_of_a_run_lose_only_what_they_held(root, tmp_path):
+    out = tmp_path / "out"
+    run_mmad(Chooser(["B", "A", "B"]), root, out)
+    lines = (out / "answers.jsonl").read_text().splitlines()
+    (out / "answers.jsonl").write_text("\n".join([lines[0], "{garbled", lines[2]]) + "\n")
+    again = Chooser(["A"])
+    assert run_mmad(again, root, out, resume=True)["failures"] == 0 and again.replies == []
+    (out / "run.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"run\.json: expected what a run says of itself"):
+        run_mmad(Chooser([]), root, out, resume=True)
+
+
+def test_a_server_that_is_gone_ends_the_run(root, tmp_path):
+    data = json.loads((root / "mmad.json").read_text())
+    data["DS/nut/bent/0.png"]["conversation"] *= 6
+    (root / "mmad.json").write_text(json.dumps(data))
+    chooser = Chooser(["B", *[VlmError("down")] * 12])
+    with pytest.raises(VlmError, match="10 questions in a row got no answer, the last because: down; go on with --resume"):
+        run_mmad(chooser, root, tmp_path / "out")
+    assert len(chooser.replies) == 2 and len(read_answers(tmp_path / "out/answers.jsonl")) == 11
+    assert run_mmad(Chooser(["A"] * 12), root, tmp_path / "out", resume=True)["failures"] == 0
+
+
+@pytest.mark.parametrize("place", ["/etc/passwd", "../../x.png"])
+def test_paths_stay_below_the_benchmark(root, place):
+    data = json.loads((root / "mmad.json").read_text())
+    data["DS/nut/bent/0.png"]["similar_templates"] = place
+    (root / "mmad.json").write_text(json.dumps(data))
+    with pytest.raises(DatasetError, match="expected paths below its folder"):
+        load_questions(root)
+
+
+def test_notes_of_another_shape_are_shown_as_they_are(root, tmp_path):
+    (root / "domain_knowledge.json").write_text(json.dumps({"DS": "Mind the thread."}))
+    chooser = Chooser(["B", "A", "B"])
+    run_mmad(chooser, root, tmp_path / "out", knowledge=True)
+    assert "Mind the thread." in chooser.seen[0][1].parts[2]
 
 
 def test_no_reference_without_shots(root, tmp_path):
@@ -140,6 +190,7 @@ def test_no_reference_without_shots(root, tmp_path):
         ({"Answer": "D"}, "the answer 'D' is none of"),
         ({"type": "Poetry"}, "got 'Poetry'"),
         ({"Options": None}, "expected 'conversation' with"),
+        ({"Options": {"A": "Yes"}}, "at least two options"),
     ],
 )
 def test_malformed_questions_are_named(root, change, message):

@@ -26,6 +26,9 @@ class Scripted:
     most_images: int | None = None
     seen: list[list[Message]] = field(default_factory=list)
 
+    def identify(self):
+        return self.name
+
     def chat(self, messages, *, limits=None, schema=None, on_text=None):
         self.seen.append(list(messages))
         reply = self.replies.pop(0)

@@ -38,8 +38,10 @@ def chat(*parts: Any) -> list[Message]:
     return [Message("system", ("Look.",)), Message("user", parts)]
 
 
-def test_the_pictures_are_seen_in_their_order(vlm):
+def test_the_pictures_are_seen_in_their_order(vlm, monkeypatch):
     """Random weights say nothing sensible, but other pictures must give other logits, and so must their order."""
+    assert vlm.letters(chat(RED, "which?"), ["A", "B"]) is None  # of some 260 tokens, the two letters are never the likelier half
+    monkeypatch.setattr("vlad.vlm.backends.local._LEAST_MASS", 0.0)
     shares = [vlm.letters(chat("one", *pair, "which?"), ["A", "B"]) for pair in ((RED, BLUE), (BLUE, RED), (RED, RED))]
     assert all(sum(share.values()) == pytest.approx(1) for share in shares)
     assert len({round(share["A"], 6) for share in shares}) == 3
@@ -89,9 +91,15 @@ def test_texts_that_may_begin_a_stop_are_held_back(text, expected):
     assert _split(text, ("END", "\n\n")) == expected
 
 
-def test_a_model_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(VlmError, match=r"no/such-model: .*hf download no/such-model"):
+def test_a_model_that_is_not_there_is_named_at_once(tmp_path):
+    with pytest.raises(VlmError, match=r"no/such-model: it is not in the cache .* \(HF_HUB_OFFLINE is set\); fetch it .*hf download"):
         load_vlm("no/such-model")
+    with pytest.raises(VlmError, match=r"'gpt-4o': expected .* by name \(smolvlm2, qwen3-vl, qwen3-vl-4b\), hub id"):
+        load_vlm("gpt-4o")
+    with pytest.raises(VlmError, match=r"write http://127\.0\.0\.1:8000/v1"):
+        load_vlm("127.0.0.1:8000/v1")
+    with pytest.raises(VlmError, match="got int"):
+        load_vlm(5)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(VlmError, match="expected an image-text-to-text model"):
         LocalBackend(tmp_path)

@@ -83,6 +83,11 @@ def test_severity(share, peak, expected):
     assert severity_of(share, peak, 0.5) == expected
 
 
+@pytest.mark.parametrize(("peak", "expected"), [(0.11, "low"), (0.14, "medium"), (0.25, "high")])
+def test_severity_goes_by_the_threshold_where_distances_are_small(peak, expected):
+    assert severity_of(0.001, peak, 0.1) == expected
+
+
 @pytest.mark.parametrize(
     ("share", "expected"), [(0.0123, "1.2 % of the picture"), (0.4, "40 % of the picture"), (0.00012, "0.01 % of the picture")]
 )
@@ -162,7 +167,16 @@ WHOLE = (
 
 
 @pytest.mark.parametrize(
-    "reply", [WHOLE, f"Here it is:\n```json\n{WHOLE}\n```\nBye {{}}", f"Sure {{x}}! {WHOLE} trailing", WHOLE.replace("}]}", "},]}")]
+    "reply",
+    [
+        f'<think>like {{"answer": "...", "judgement": "normal", "defects": []}}</think>{WHOLE}',
+        f'like {{"answer": "...", "judgement": "normal", "defects": []}}, so: {WHOLE}',
+        "{x} " * 2000 + WHOLE,
+        WHOLE,
+        f"Here it is:\n```json\n{WHOLE}\n```\nBye {{}}",
+        f"Sure {{x}}! {WHOLE} trailing",
+        WHOLE.replace("}]}", "},]}"),
+    ],
 )
 def test_replies_are_read_however_they_are_wrapped(reply):
     parsed = parse_answer(reply, [PLACE], "m")
@@ -176,7 +190,8 @@ def test_replies_are_read_however_they_are_wrapped(reply):
     ("reply", "text", "judgement", "n_failures"),
     [
         ("It is scratched.", "It is scratched.", None, 1),
-        (WHOLE[:-30], WHOLE[:-30], None, 1),  # cut off: the defect inside is not mistaken for the whole
+        (WHOLE[:-30], "A scratch.", True, 1),  # cut off: the answer is read, and the defect inside is not mistaken for the whole
+        ('{"answer": "A \\"B\\" ma', '{"answer": "A \\"B\\" ma', None, 1),
         ('{"answer": "ok", "judgement": "fine", "defects": []}', "ok", None, 1),
         ('{"answer": 3, "judgement": "unsure", "defects": {}}', "", None, 2),
         ('{"answer": "ok", "judgement": "normal", "defects": [{"region": "A"}, 7]}', "ok", False, 2),

@@ -47,6 +47,8 @@ class Server(ThreadingHTTPServer):
         self.script: list[Any] = []
         self.requests: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.headers: list[set[str]] = []
+        self.listing: Any = None
         self.models = ["tiny"]
         self.release = threading.Event()
 
@@ -61,15 +63,21 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert self.path == "/v1/models"
         models = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in self.server.models]
-        self.reply(200, {"object": "list", "data": models})
+        self.reply(200, self.server.listing or {"object": "list", "data": models})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.requests.append(body)
         self.server.keys.append(self.headers.get("Authorization"))
+        self.server.headers.append({name.lower() for name in self.headers})
         step = self.server.script.pop(0)
         if step == "hang":
             self.server.release.wait(20)
+            return
+        if isinstance(step, str) and step.startswith("http"):
+            self.send_response(307)
+            self.send_header("Location", step)
+            self.end_headers()
             return
         if isinstance(step, int):
             self.reply(step, {"error": {"message": f"status {step}"}})
@@ -81,6 +89,11 @@ class Handler(BaseHTTPRequestHandler):
                 if piece == "hang":
                     time.sleep(0.4)
                     continue
+                if piece == "trickle":  # comments keep the connection alive and say nothing
+                    while not self.server.release.wait(0.05):
+                        self.wfile.write(b": ping\n\n")
+                        self.wfile.flush()
+                    return
                 chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m"}
                 chunk["choices"] = [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]
                 self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
@@ -197,7 +210,82 @@ def test_keys_come_from_the_environment_and_go_where_they_belong(server, monkeyp
     assert "mine" not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["http://user:secret@localhost:1/v1", "http://", "ftp://localhost/v1"])
+def test_nothing_of_the_clients_own_environment_goes_to_another_server(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "private")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Secret: yes")
+    server.script = [completion("a")]
+    ServerBackend(server.url).chat(question())
+    (headers,) = server.headers
+    assert {"authorization", "content-type"} <= headers and not headers & {"openai-organization", "openai-project", "x-secret"}
+
+
+def test_pictures_follow_no_redirect(server):
+    other = Server()
+    server.script = [f"{other.url}/chat/completions"]
+    with pytest.raises(VlmError, match=r"\(307\)"):
+        ServerBackend(server.url, model="m").chat(question())
+    assert len(server.requests) == 1 and not other.requests
+    other.server_close()
+
+
+def test_a_server_that_trickles_does_not_outlast_the_limit(server):
+    server.script = [["It ", "trickle"], ["trickle"]]
+    backend, start = ServerBackend(server.url, model="m"), time.monotonic()
+    reply = backend.chat(question(), limits=Limits(seconds=0.3), on_text=lambda _: None)
+    assert (reply.text, reply.finish) == ("It ", "time")
+    with pytest.raises(VlmError, match=r"gave no answer within 0\.3 s"):
+        backend.chat(question(), limits=Limits(seconds=0.3), on_text=lambda _: None)
+    assert time.monotonic() - start < 15 and len(server.requests) == 2
+
+
+def test_a_reply_without_end_is_cut(server):
+    server.script = [completion("word " * 100_000)]
+    reply = ServerBackend(server.url).chat(question())
+    assert len(reply.text) == 100_000 and reply.finish == "length"
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"choices": [None]},
+        {"choices": ["text"]},
+        {"choices": 5},
+        {"choices": [{"message": "text"}]},
+        {"choices": [{"message": {"content": 5}}]},
+        [1, 2],
+        "text",
+    ],
+)
+def test_answers_of_another_shape_are_told(server, detector, golden, step):
+    server.script = [json.dumps(step).encode()]
+    answer = detector.ask(golden.pictures()[0], vlm=f"{server.url}#m", threshold=0.01)
+    assert answer.verdict == "anomalous" and "no JSON of the API" in answer.problems[0] and answer.model.startswith("describer")
+
+
+def test_text_in_parts_is_read(server):
+    server.script = [completion([{"type": "text", "text": "It is "}, {"type": "image"}, {"type": "text", "text": "red."}])]
+    assert ServerBackend(server.url).chat(question()).text == "It is red."
+
+
+@pytest.mark.parametrize("listing", [b"<html>hello</html>", {"data": "abc"}, {"data": [5]}, {"models": []}])
+def test_a_list_of_models_of_another_shape_is_told(server, listing):
+    server.listing = listing
+    with pytest.raises(VlmError, match="no JSON of the API"):
+        ServerBackend(server.url).chat(question())
+
+
+def test_what_would_steer_a_terminal_is_taken_out(server, detector, golden):
+    reply = {"answer": "Red\x1b[2J \u202etxt \ud800end\nline", "judgement": "anomalous", "defects": [{"type": "dent\x07"}]}
+    server.script = [completion(json.dumps(reply)), completion("\x1b]0;title\x07plain")]
+    answer = detector.ask(golden.pictures()[0], vlm=server.url, threshold=0.01)
+    assert answer.text == "Red[2J txt end\nline" and answer.defects[0].type == "dent"
+    assert ServerBackend(server.url).chat(question()).text == "]0;titleplain"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:secret@localhost:1/v1", "http://", "ftp://localhost/v1", "http://[::1", "http://h:x/v1", "http://h/v1?key=secret"]
+)
 def test_urls_that_are_none(url):
     with pytest.raises(VlmError) as error:
         ServerBackend(url)
@@ -217,11 +305,15 @@ def test_letters_by_likelihood(server):
     logprobs = {"content": [{"token": " B", "logprob": -0.5, "bytes": None, "top_logprobs": [
         {"token": " B", "logprob": np.log(0.5), "bytes": None}, {"token": "B", "logprob": np.log(0.1), "bytes": None},
         {"token": "A", "logprob": np.log(0.2), "bytes": None}, {"token": "The", "logprob": np.log(0.2), "bytes": None}]}]}  # fmt: skip
-    server.script = [completion(" B", logprobs=logprobs), completion("B"), completion("B")]
+    yes = {"content": [{"top_logprobs": [{"token": "Yes", "logprob": -0.001}, {"token": "B", "logprob": -13}]}]}
+    odd = {"content": [{"top_logprobs": [{"token": 5, "logprob": 100_000.0}, {"token": "B", "logprob": -13}]}]}
+    server.script = [completion(" B", logprobs=logprobs), *(completion("Yes", logprobs=each) for each in (yes, odd)), completion("B")]
     backend = ServerBackend(server.url)
     assert backend.letters(question(), ["A", "B", "C"]) == pytest.approx({"A": 0.25, "B": 0.75, "C": 0.0})
+    assert backend.letters(question(), ["A", "B"]) is None  # it was about to say something else
+    assert backend.letters(question(), ["A", "B"]) is None  # nonsense
     assert backend.letters(question(), ["A", "B"]) is None  # this answer has no likelihoods
-    assert backend.letters(question(), ["A", "B"]) is None and len(server.requests) == 2  # it is not asked again
+    assert backend.letters(question(), ["A", "B"]) is None and len(server.requests) == 4  # it is not asked again
 
 
 def test_large_pictures_go_as_small_files():

@@ -7,16 +7,23 @@ from dataclasses import replace
 import pytest
 
 from vlad.vlm.answer import Defect, Evidence, Place
-from vlad.vlm.wording import UNKNOWN, describe, types_in
+from vlad.vlm.vocabulary import DefectVocabulary
+from vlad.vlm.wording import UNKNOWN, describe, locations_in
 
-TYPES = {
-    "scratch": ("a scratch", "a scratch mark"),
-    "crack": ("a crack", "a fracture"),
-    "cut": ("a cut", "a tear"),
-    "hole": ("a hole", "a puncture"),
-    "dent": ("a dent",),
-    "missing part": ("a missing part", "a broken off piece"),
-}
+VOCABULARY = DefectVocabulary(
+    name="few",
+    templates=("{class_name} with {defect}",),
+    types={
+        "scratch": ("a scratch", "a scratch mark"),
+        "crack": ("a crack", "a fracture"),
+        "cut": ("a cut", "a tear"),
+        "hole": ("a hole", "a puncture"),
+        "dent": ("a dent",),
+        "missing part": ("a missing part", "a broken off piece"),
+    },
+    also={"missing part": ("missing",), "dent": ("dented",)},
+    categories={"nut": ("scratch", "dent")},
+)
 PLACES = (
     Place(label="A", box=(10, 20, 60, 30), location="upper left", shape="elongated", share=0.012, peak=0.9),
     Place(label="B", box=(70, 70, 90, 90), location="lower right", shape="compact", share=0.004, peak=0.7),
@@ -38,7 +45,8 @@ NORMAL = replace(EVIDENCE, score=0.2, places=())
 
 
 def say(question: str, evidence: Evidence = EVIDENCE, defects: tuple[Defect, ...] = DEFECTS, unnamed: tuple[str, ...] = ("hole",)) -> str:
-    return describe(evidence, defects, question, types=TYPES, unnamed=unnamed)
+    types = VOCABULARY.types_for(evidence.class_name)
+    return describe(evidence, defects, question, asked=VOCABULARY.asked_for(question), types=types, unnamed=unnamed)
 
 
 @pytest.mark.parametrize("question", ["What is wrong?", "what's wrong with it", "Describe the defects", "Which kind of damage is it?"])
@@ -65,9 +73,17 @@ def test_what(question):
         ("A tear or a fracture?", "'crack' 0.22 and 'cut' 0.10", "hole"),
         ("Is there a dent?", "A, at the upper left: 'dent' not among the 3 nearest", "hole"),
         ("Are there holes?", "This model has no words for hole, so it cannot tell whether it is one.", "'hole' not among"),
-        ("What colour is it?", "name a vision-language model", "scratch"),
-        ("Is it the same defect as yesterday?", "name a vision-language model", "scratch"),
-        ("Who made it?", "name a vision-language model", "scratch"),
+        ("How many holes does it have?", "2 places stand out. That counts places, not 'hole'.", "One defect"),
+        ("Is it dented?", "B, at the lower right: 'dent' 0.30; the nearest", "hole"),
+        ("Is something missing?", "'missing part' not among the 3 nearest", "hole"),
+        ("Is the top left damaged?", "At the upper left: A.", "px"),
+        ("Anything in the middle?", "Nothing stands out at the centre; A is at the upper left and B is at the lower right.", "px"),
+        (
+            "How wide is it in millimetres?",
+            "50 x 10 px around it. B: 0.4 % of the picture, 20 x 20 px around it. How long a pixel",
+            "upper",
+        ),
+        ("What is the score?", "The hottest place", "scratch"),
     ],
 )
 def test_answers_follow_the_question(question, said, unsaid):
@@ -75,9 +91,38 @@ def test_answers_follow_the_question(question, said, unsaid):
     assert text.startswith("Anomalous: score 0.83, threshold 0.50 (text).") and said in text and unsaid not in text
 
 
-@pytest.mark.parametrize("question", ["What is wrong?", "Where?", "Is there a scratch?", "How many?"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What colour is it?",
+        "Is it the same defect as yesterday?",
+        "Who made it?",
+        "What is the capital of France?",
+        "What is wrong with my code?",
+        "What is the part number?",
+        "Where can I buy a new one?",
+        "How big is the plate?",
+        "How large is the picture?",
+        "Why is the sky blue?",
+        "Will it break?",
+        "Ist etwas kaputt?",
+    ],
+)
+def test_what_was_not_measured_is_not_answered(question):
+    text = say(question)
+    assert text.startswith("Anomalous: score 0.83, threshold 0.50 (text). Asked in English, the describer can say") and len(text) < 280
+    assert "name a vision-language model" in text
+
+
+def test_a_type_that_is_not_listed_for_the_thing_is_told():
+    text = say("Is there a crack or a dent?", replace(EVIDENCE, class_name="brass nut"))
+    assert "'crack': not among the types listed for brass nut." in text and "'dent' 0.30" in text and "'crack' 0.22" not in text
+
+
+@pytest.mark.parametrize("question", ["What is wrong?", "Where?", "Describe it", "How many?"])
 def test_a_normal_picture_has_nothing_to_describe(question):
     assert say(question, NORMAL, ()) == ("Normal: score 0.20, threshold 0.50 (text). No place stands out, so there is none to describe.")
+    assert "none to compare with 'scratch'" in say("Is there a scratch?", NORMAL, ())
     assert "warmest place is at the upper left" in say(question, replace(NORMAL, places=PLACES), ())
 
 
@@ -89,9 +134,9 @@ def test_a_close_call_shows_its_digits():
 def test_without_threshold_or_words():
     assert say("Why?", replace(EVIDENCE, threshold=None), ()).startswith("Score 0.83, no threshold.")
     wordless = tuple(replace(defect, type=UNKNOWN, confidence=0.0, alternatives=()) for defect in DEFECTS)
-    assert "knows no words, so its type is unknown" in say("What is wrong?", defects=wordless, unnamed=tuple(TYPES))
-    asked = say("Is there a scratch?", defects=wordless, unnamed=tuple(TYPES))
-    assert asked.count("its type is unknown") == 2 and "cannot tell whether" not in asked
+    assert "this model has no words for its type" in say("What is wrong?", defects=wordless, unnamed=tuple(VOCABULARY.types))
+    asked = say("Is there a scratch?", defects=wordless, unnamed=tuple(VOCABULARY.types))
+    assert asked.count("no words for its type") == 2 and "cannot tell whether" not in asked
 
 
 def test_places_left_out_and_unmarked_are_said():
@@ -102,5 +147,7 @@ def test_places_left_out_and_unmarked_are_said():
 
 
 def test_types_are_found_by_whole_words():
-    assert types_in("Scratches, or something missing? A broken off piece.", TYPES) == ["scratch", "missing part"]
-    assert types_in("Is the executive cutting it?", TYPES) == []
+    assert VOCABULARY.asked_for("Scratches, or a broken off piece?") == ("scratch", "missing part")
+    assert VOCABULARY.asked_for("Is the executive cutting it?") == ()
+    assert locations_in("Is it at the top right, or in the center?") == ("upper right", "centre")
+    assert locations_in("Is it all right?") == ()

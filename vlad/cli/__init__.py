@@ -14,6 +14,7 @@ import typer
 
 from vlad import __version__
 from vlad.cli import ask, checklist, detect, doctor, eval, fit, prompts
+from vlad.cli.printing import printable
 from vlad.errors import VladError, VladWarning
 
 USAGE_ERROR, CRASH = 2, 70
@@ -63,7 +64,7 @@ def main() -> None:
             warnings.showwarning = _show_note
             app()
     except (VladError, OSError) as error:
-        print(f"vlad: {error}", file=sys.stderr)
+        print(printable(f"vlad: {error}"), file=sys.stderr)
         sys.exit(USAGE_ERROR)
     except Exception:
         traceback.print_exc()
@@ -78,4 +79,4 @@ def _show_note(
 ) -> None:
     """vlad's warnings as notes without a place in the code; those of libraries are no business of a user of the command."""
     if issubclass(category, VladWarning):
-        print(f"note: {message}", file=sys.stderr)
+        print(printable(f"note: {message}"), file=sys.stderr)

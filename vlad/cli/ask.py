@@ -50,9 +50,13 @@ def ask(
     interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Ask further questions about the same picture.")] = False,
     class_name: options.ClassName = None,
     knowledge: Annotated[
-        str | None, typer.Option(metavar="TEXT|FILE", help="What is normal here and what is not; a .md or .txt file, or a text.")
+        str | None, typer.Option(metavar="TEXT|FILE", help="For a VLM: what is normal here and what is not; a file, or a text.")
     ] = None,
     vocabulary: Annotated[str, typer.Option(metavar="NAME|FILE", help="Types of defects of the describer.")] = "generic",
+    time_limit: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="For one reply of a VLM; what has come by then is kept.")
+    ] = 120.0,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of one reply of a VLM.")] = 512,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with the evidence; short for --format json.")] = False,
     output_format: Annotated[AskFormat | None, typer.Option("--format", help="text, json or csv.", show_default=False)] = None,
     out: Annotated[
@@ -85,22 +89,34 @@ def ask(
     Exit codes: 0 done; 2 usage; 3 some picture could not be read, or the VLM did not answer (the report says which); 70 a bug; 130
     interrupted.
     """
+    from vlad.vlm import inspector_for
+    from vlad.vlm.backends import load_vlm
+    from vlad.vlm.backends.base import Limits
+    from vlad.vlm.inspector import checked_question
+
     chosen = AskFormat.json if as_json else output_format or AskFormat.text
     if as_json and output_format not in (None, AskFormat.json):
         raise ConfigError(f"--json and --format {output_format} exclude each other; leave one out")
+    if question != "What is wrong?" and (Path(question).is_file() or Path(question).is_dir()):
+        raise ConfigError(
+            f"expected one picture and a question, got a second path {question}; ask about several as a folder or a quoted glob"
+        )
+    question = checked_question(question)
     found = _find(image, recursive)
     many = len(found) > 1 or Path(image).is_dir()
     if interactive and (many or chosen is not AskFormat.text):
         raise ConfigError("--interactive takes one picture and prints text; name a single picture and leave --json and --format out")
+    if interactive and out is not None:
+        raise ConfigError("--interactive writes no files; leave --out out")
     _check_out(out, found)
-    from vlad.vlm import inspector_for
-
+    backend = load_vlm(vlm)  # before the detector, so that a mistyped name is told at once
     settings = options.given(class_name=class_name, threshold=threshold, max_pixels=max_pixels, patch_backbone=patch_backbone)
     detector = options.load(model, prompts, device, dtype, settings, quiet)
     failed = _fit(detector, references, quiet)
-    inspector = inspector_for(detector, vlm=vlm, knowledge=knowledge or "", vocabulary=vocabulary)
+    limits = Limits(tokens=max_tokens, seconds=time_limit)
+    inspector = inspector_for(detector, vlm=backend, knowledge=knowledge or "", vocabulary=vocabulary, limits=limits)
     if not quiet and inspector.backend is not None:
-        typer.echo(f"vlm: {inspector.backend.name}", err=True)
+        typer.echo(printable(f"vlm: {inspector.backend.name}", one_line=True), err=True)
     try:
         if interactive:
             complete = _converse(inspector, found[0], question)
@@ -170,7 +186,7 @@ def _ask_each(
 
     complete = True
     with ExitStack() as stack:
-        writer = stack.enter_context(AnswerWriter(found, out, chosen, many=many))
+        writer = stack.enter_context(AnswerWriter(found, question, out, chosen, many=many))
         for path in tqdm(found, unit="picture", disable=quiet or not many or not sys.stderr.isatty(), leave=False):
             try:
                 answer = inspector.ask(path, question)
@@ -195,16 +211,17 @@ class AnswerWriter:
 
     Args:
         paths: all pictures of the run, for file names that do not collide.
+        question: what is asked of each.
         out: folder, made if missing; None writes none.
         output_format: what to print; text is the answer itself for one picture, a table for several.
         many: whether there are several pictures.
     """
 
-    def __init__(self, paths: list[Path], out: Path | None, output_format: AskFormat, *, many: bool) -> None:
+    def __init__(self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool) -> None:
         from vlad.cli.results import unique_stems
 
         self._stems = unique_stems(paths)
-        self._out, self._format, self._many = out, output_format, many
+        self._question, self._out, self._format, self._many = question, out, output_format, many
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> AnswerWriter:
@@ -243,12 +260,12 @@ class AnswerWriter:
             "verdict": answer.verdict,
             "score": f"{evidence.score:.4f}",
             "threshold": "" if evidence.threshold is None else f"{evidence.threshold:.4f}",
-            "defects": "; ".join(f"{defect.type} ({defect.confidence:.2f}) at {defect.location}" for defect in answer.defects),
+            "defects": inert("; ".join(f"{defect.type} ({defect.confidence:.2f}) at {defect.location}" for defect in answer.defects)),
             "agrees": "" if answer.agrees is None else str(answer.agrees).lower(),
-            "answer": answer.text,
+            "answer": inert(answer.text),
             "model": answer.model,
             "seconds": f"{answer.seconds:.3f}",
-            "problems": "; ".join(answer.problems),
+            "problems": inert("; ".join(answer.problems)),
         }
         if self._out is not None:
             self._draw(path, answer)
@@ -259,7 +276,8 @@ class AnswerWriter:
     def add_error(self, path: Path, error: VladError) -> None:
         """Take a picture that could not be read."""
         row = {"image_path": str(path), "problems": str(error)}
-        self._write(row, {"error": str(error), "evidence": {"image_path": str(path)}})
+        empty = {"question": self._question, "text": None, "verdict": None, "defects": [], "agrees": None, "problems": [str(error)]}
+        self._write(row, empty | {"evidence": {"image_path": str(path)}, "error": str(error)})
 
     def _draw(self, path: Path, answer: Answer) -> None:
         from PIL import Image
@@ -287,6 +305,11 @@ class AnswerWriter:
         if self._jsonl is not None:
             self._jsonl.write(json.dumps(details, ensure_ascii=False) + "\n")
             self._jsonl.flush()
+
+
+def inert(text: str) -> str:
+    """A cell that a spreadsheet does not take for a formula: what a model wrote must not be run by whoever opens the table."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

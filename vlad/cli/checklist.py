@@ -104,7 +104,9 @@ def check(
         typer.echo(f"vlad: {error}", err=True)
         raise typer.Exit(NOT_ALL_CHECKED) from None
     if not quiet and backend is not None:
-        typer.echo(f"vlm: {backend.name}", err=True)
+        typer.echo(printable(f"vlm: {backend.identify()}", one_line=True), err=True)
+        if backend.name != questions.model:
+            typer.echo(printable(f"note: {questions.model} wrote this checklist; what it can tell, another may not"), err=True)
     try:
         for path in found:
             try:
@@ -112,7 +114,7 @@ def check(
             except (ImageReadError, VlmError) as error:
                 if backend is None:
                     raise
-                typer.echo(f"vlad: {error}" if isinstance(error, ImageReadError) else f"vlad: {path}: {error}", err=True)
+                typer.echo(printable(f"vlad: {error}" if isinstance(error, ImageReadError) else f"vlad: {path}: {error}"), err=True)
                 if as_json:
                     typer.echo(json.dumps({"image_path": str(path), "error": str(error)}, ensure_ascii=False))
                 complete = False

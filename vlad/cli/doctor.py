@@ -61,16 +61,15 @@ def doctor() -> None:
 
 def _show_vlms(console: Console, *, can_fetch: bool) -> None:
     """One row for each way to answer questions."""
-    from huggingface_hub import try_to_load_from_cache
     from rich.table import Table
 
-    from vlad.backbones.hub import cache_folder
+    from vlad.backbones.hub import cached_file
     from vlad.vlm.backends.local import PRESETS
 
     table = Table("for vlad ask", "what it is", "state", box=None, header_style="bold", pad_edge=False)
     table.add_row("none", "the describer, by the detector's own words", "always there")
     for name, source in PRESETS.items():
-        cached = isinstance(try_to_load_from_cache(source, "config.json", cache_dir=cache_folder()), str)
+        cached = cached_file(source, ["config.json"]) is not None
         state = "in the cache" if cached else "will be fetched at the first use" if can_fetch else "not here, and the hub cannot be reached"
         table.add_row(name, source, state)
     key = "VLAD_VLM_API_KEY is set" if os.environ.get("VLAD_VLM_API_KEY") else "VLAD_VLM_API_KEY is not set"

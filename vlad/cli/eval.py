@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from vlad.cli import options as shared
+from vlad.cli.printing import printable
 from vlad.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def _evaluate_mmad(options: dict[str, Any]) -> None:
         typer.echo(f"vlad: interrupted; what was answered is in {out}, go on with the same command and --resume", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if not options["quiet"]:
-        typer.echo(f"vlm: {table['model']}")
+        typer.echo(printable(f"vlm: {table['model']}", one_line=True))
         for kind, value in table["mean"].items():
             n = table["n"].get(kind, sum(table["n"].values()))
             typer.echo(f"  {kind:24s} {'-' if value is None else f'{100 * value:.1f}'}  ({n} questions)")

@@ -8,6 +8,8 @@ OUT/mmad.json                   the table
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -36,6 +38,7 @@ TYPES = (
 )
 _SAME_TYPE = {"Object Structure": "Object Analysis", "Object Details": "Object Analysis"}  # as the published table joins them
 _NORMAL = "good"  # in the path of a normal picture
+_MOST_FAILURES = 10  # questions in a row without an answer, after which a run ends: the server is gone
 _MAX_SIDE = 512  # of the pictures shown, as published
 _PLACEHOLDERS: dict[str, set[str]] = {
     "system": set(),
@@ -96,9 +99,15 @@ def load_questions(root: Path) -> list[Question]:
 
 def _questions(path: Path, image_path: str, entry: Any) -> Iterator[Question]:
     try:
-        references = tuple(str(reference) for reference in entry.get("similar_templates") or entry.get("random_templates") or ())
+        listed = entry.get("similar_templates") or entry.get("random_templates") or ()
+        references = tuple(map(str, [listed] if isinstance(listed, str) else listed))
+        for place in (image_path, *references):
+            if Path(place).is_absolute() or ".." in Path(place).parts:
+                raise DatasetError(f"{path}: expected paths below its folder, got {place!r}; correct it")
         for number, item in enumerate(entry["conversation"]):
             options = {str(letter): str(text) for letter, text in item["Options"].items()}
+            if len(options) < 2:
+                raise DatasetError(f"{path}: {image_path}, question {number}: expected at least two options, got {list(options)}")
             if item["Answer"] not in options:
                 raise DatasetError(f"{path}: {image_path}, question {number}: the answer {item['Answer']!r} is none of {list(options)}")
             kind = _SAME_TYPE.get(item["type"], item["type"])
@@ -136,21 +145,29 @@ def run_mmad(
     Raises:
         DatasetError: the benchmark's files are missing or malformed.
         ConfigError: `out` holds another run, or one without `resume`.
+        VlmError: ten questions in a row got no answer; what was answered before is kept.
     """
+    if k_shot < 0:
+        raise ConfigError(f"expected k_shot of at least 0, got {k_shot}")
     questions = load_questions(root)
     notes = _load_knowledge(root) if knowledge else {}
     templates = Templates.load("mmad", _PLACEHOLDERS)
     answers = out / "answers.jsonl"
-    about = {"vlm": backend.name, "k_shot": k_shot, "knowledge": knowledge, "questions": len(questions)}
+    about = {"model": backend.identify(), "k_shot": k_shot, "knowledge": knowledge, "questions": len(questions)}
+    about["files"] = _hash_of(root / "mmad.json", *([root / "domain_knowledge.json"] if knowledge else []))
     done = _claim(out, about, resume)
-    with answers.open("a", encoding="utf-8") as file:
+    failed = 0
+    with answers.open("a", encoding="utf-8", errors="backslashreplace") as file:
         for question in questions:
             if (question.image_path, question.number) in done:
                 continue
             answered = _ask(backend, question, root, templates, k_shot, notes)
+            failed = failed + 1 if answered.error else 0
             file.write(json.dumps(asdict(answered), ensure_ascii=False) + "\n")
             file.flush()
-    table = {"model": backend.name, **about, **score(read_answers(answers))}
+            if failed == _MOST_FAILURES:
+                raise VlmError(f"{failed} questions in a row got no answer, the last because: {answered.error}; go on with --resume")
+    table = {**about, **score(read_answers(answers))}
     (out / "mmad.json").write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return table
 
@@ -219,16 +236,21 @@ def _load_knowledge(root: Path) -> dict[str, Any]:
 def _notes_for(question: Question, notes: dict[str, Any]) -> str:
     """All texts on the picture's product; which kind of defect it has is not given away."""
     folders = question.image_path.split("/")
-    product = notes.get(folders[0], {}).get(folders[1], {}) if len(folders) > 1 else {}
+    product: Any = notes
+    for folder in folders[:2]:
+        product = product.get(folder, {}) if isinstance(product, dict) else product
     return "\n".join(str(text) for text in product.values()) if isinstance(product, dict) else str(product)
 
 
 def read_answers(path: Path) -> list[Answered]:
-    """The complete lines of answers.jsonl; one that a kill cut off is left out."""
+    """The lines of answers.jsonl that can be read; one that a kill cut off is left out, so that its question is asked again."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [Answered(**json.loads(line)) for line in lines[:-1]]
+    answered = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
+        with contextlib.suppress(ValueError, TypeError):
+            answered.append(Answered(**json.loads(line)))
+    return answered
 
 
 def _claim(out: Path, about: dict[str, Any], resume: bool) -> set[tuple[str, int]]:
@@ -237,12 +259,25 @@ def _claim(out: Path, about: dict[str, Any], resume: bool) -> set[tuple[str, int
     if run.exists():
         if not resume:
             raise ConfigError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
-        if (before := json.loads(run.read_text(encoding="utf-8"))) != about:
+        try:
+            before = json.loads(run.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{run}: expected what a run says of itself, got: {error}; choose another folder") from error
+        if before != about:
             raise ConfigError(f"{out} holds a run of {before}, now it is {about}; choose another folder")
     out.mkdir(parents=True, exist_ok=True)
     run.write_text(json.dumps(about) + "\n", encoding="utf-8")
     kept = [item for item in read_answers(path) if item.error is None]
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in kept), encoding="utf-8")
+    lines = "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in kept)
+    partial.write_text(lines, encoding="utf-8", errors="backslashreplace")
     partial.replace(path)
     return {(item.image_path, item.number) for item in kept}
+
+
+def _hash_of(*paths: Path) -> str:
+    """SHA-256 of the files' bytes, its first 16 digits; equal only for the same questions."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -45,7 +45,7 @@ _SCHEMA: dict[str, Any] = {
     "required": ["questions"],
     "properties": {"questions": {"type": "array", "items": {"type": "string"}}},
 }
-_YES_NO = re.compile(r"\W*(yes|no)\b", re.I)
+_YES_NO = re.compile(r"\b(yes|no)\b", re.I)
 _NUMBERED = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s*")
 
 
@@ -56,12 +56,22 @@ class Item:
     Attributes:
         question: its answer is yes on a normal picture.
         wordings: further ways to ask the same, which vote with it.
-        accuracy: share in [0, 1] of the normal pictures on which the vote was yes.
+        accuracy: share in [0, 1] of the normal pictures on which the vote was yes; None for a question that was added by hand.
+
+    Raises:
+        ConfigError: a text is empty or no text, or the accuracy is out of range.
     """
 
     question: str
-    wordings: tuple[str, ...]
-    accuracy: float
+    wordings: tuple[str, ...] = ()
+    accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        for text in (self.question, *self.wordings):
+            if not isinstance(text, str) or not text.strip():
+                raise ConfigError(f"expected a question in words, got {text!r}")
+        if self.accuracy is not None and not (isinstance(self.accuracy, (int, float)) and 0 <= self.accuracy <= 1):
+            raise ConfigError(f"expected an accuracy from 0 to 1, or none, got {self.accuracy!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,22 +102,26 @@ class Checklist:
 
     @classmethod
     def load(cls, path: str | Path) -> Checklist:
-        """Read what `save` wrote; `items` may have been edited.
+        """Read what `save` wrote. Items may have been corrected, added (a question suffices) and removed.
 
         Raises:
-            ConfigError: the file cannot be read or is no checklist; the message says what is wrong.
+            ConfigError: the file cannot be read or is no checklist; the message names the place and what is wrong.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-            if data.pop("format") != FORMAT:
-                raise ValueError(f"its format is not {FORMAT}")
-            items, dropped = ([_item(item) for item in data.pop(key)] for key in ("items", "dropped"))
-            checklist = cls(items=tuple(items), dropped=tuple(dropped), **data)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path}: expected a checklist that `vlad checklist write` made, got: {error!r}; write it anew") from error
-        if not checklist.items:
-            raise ConfigError(f"{path}: expected at least one item to check, got none; write the checklist anew")
-        return checklist
+            data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: expected a checklist as JSON, got: {error}; correct it, or write it anew") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ConfigError(f"{path}: expected a checklist of `vlad checklist write` ({FORMAT}), got something else; check the path")
+        if unknown := sorted(set(data) - {"format", "class_name", "items", "dropped", "references", "model"}):
+            raise ConfigError(f"{path}: unknown key {unknown[0]!r}; correct or remove it")
+        for key, kind in (("class_name", str), ("references", int), ("model", str)):
+            if not isinstance(data.get(key), kind):
+                raise ConfigError(f"{path}: {key}: expected {kind.__name__}, got {data.get(key)!r}; correct it")
+        items, dropped = (_read_items(path, key, data.get(key, [])) for key in ("items", "dropped"))
+        if not items:
+            raise ConfigError(f"{path}: items: expected at least one item to check, got none; add a question")
+        return cls(class_name=data["class_name"], items=items, dropped=dropped, references=data["references"], model=data["model"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +175,11 @@ class CheckResult:
         answered = sum(item.no is not None for item in self.items)
         if not answered:
             return f"None of {len(self.items)} items could be answered."
+        unread = f" {self.unread} votes could not be read." if self.unread else ""
         if not self.failed:
-            return f"All of {answered} items are as on the normal pictures (score {self.score:.2f})."
+            return f"All of {answered} items are as on the normal pictures (score {self.score:.2f}).{unread}"
         lines = "".join(f"\n- {item.question} No ({item.no:.0%} of the votes)." for item in self.items if item.failed)
-        return f"{len(self.failed)} of {answered} items are not as on the normal pictures (score {self.score:.2f}):{lines}"
+        return f"{len(self.failed)} of {answered} items are not as on the normal pictures (score {self.score:.2f}).{unread}{lines}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -231,13 +246,12 @@ def write_checklist(
         others = (
             _questions(backend, templates.fill("rephrase", question=question, count=str(wordings)), templates, limits) if wordings else []
         )
-        draft = Item(question=question, wordings=tuple(other for other in others if other != question)[:wordings], accuracy=0.0)
+        draft = Item(question=question, wordings=tuple(other for other in others if other != question)[:wordings])
         votes = [_vote(backend, templates, picture, draft, thing) for picture in pictures]
-        item = Item(
-            question=question, wordings=draft.wordings, accuracy=sum(vote.no is not None and not vote.failed for vote in votes) / len(votes)
-        )
-        (kept if item.accuracy >= least_accuracy else dropped).append(item)
-        say(f"{number}/{min(len(questions), most_items)} right on {item.accuracy:.0%} of the normal pictures: {question}")
+        right = sum(vote.no is not None and not vote.failed for vote in votes) / len(votes)
+        item = Item(question=question, wordings=draft.wordings, accuracy=right)
+        (kept if right >= least_accuracy else dropped).append(item)
+        say(f"{number}/{min(len(questions), most_items)} right on {right:.0%} of the normal pictures: {question}")
     if not kept:
         raise VlmError(
             f"{backend.name}: expected questions that it answers right on the normal pictures, it answered none of {len(dropped)} right on "
@@ -306,16 +320,38 @@ def _vote(backend: VlmBackend, templates: Templates, picture: np.ndarray, item: 
         ask = templates.fill("ask", class_name=thing, question=question, options=listed)
         choice = choose(backend, [Message("system", (templates.fill("system"),)), Message("user", (picture, ask))], options)
         no = "B" if number % 2 == 0 else "A"
-        if choice.shares:
-            shares.append(choice.shares[no])
-        elif said := _YES_NO.match(choice.reply):
-            shares.append(float(said[1].lower() == "no"))
-        elif choice.how == "letter" and choice.letter in options:
-            shares.append(float(choice.letter == no))
-        else:
+        said = choice.shares[no] if choice.shares else _read_no(choice.reply, no)
+        if said is None:
             unread += 1
+        else:
+            shares.append(said)
     return Checked(question=item.question, no=sum(shares) / len(shares) if shares else None, unread=unread)
 
 
-def _item(data: dict[str, Any]) -> Item:
-    return Item(question=str(data["question"]), wordings=tuple(map(str, data["wordings"])), accuracy=float(data["accuracy"]))
+def _read_no(reply: str, no: str) -> float | None:
+    """1 for no, 0 for yes: the word that a reply begins with, else the only one of both in it, else a letter alone; None if it has none.
+    MMAD's rule, by which an article "A" is a letter, need not apply here."""
+    words = [word.lower() for word in _YES_NO.findall(reply)]
+    if words and (len(set(words)) == 1 or re.match(r"\W*(yes|no)\b", reply, re.I)):
+        return float(words[0] == "no")
+    letter = re.search(r"(?:^|answer\W{1,3}|option\W{1,3}|is\W{1,3})\(?([AB])\W*$", reply.strip())
+    return None if words or letter is None else float(letter[1] == no)
+
+
+def _read_items(path: str | Path, key: str, listed: Any) -> tuple[Item, ...]:
+    if not isinstance(listed, list):
+        raise ConfigError(f"{path}: {key}: expected a list of items, got {type(listed).__name__}; correct it")
+    items = []
+    for number, data in enumerate(listed, start=1):
+        place = f"{path}: {key}, item {number}"
+        if not isinstance(data, dict) or "question" not in data:
+            raise ConfigError(f'{place}: expected {{"question": ...}}, got {data!r}; correct it')
+        if unknown := sorted(set(data) - {"question", "wordings", "accuracy"}):
+            raise ConfigError(f"{place}: unknown key {unknown[0]!r}; correct or remove it")
+        if not isinstance(data.get("wordings", []), list):
+            raise ConfigError(f"{place}: wordings: expected a list of texts, got {data['wordings']!r}; correct it")
+        try:
+            items.append(Item(question=data["question"], wordings=tuple(data.get("wordings", ())), accuracy=data.get("accuracy")))
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}; correct it") from None
+    return tuple(items)

@@ -85,6 +85,8 @@ class Describer:
         if self.backbone is None or not regions:
             return [{} for _ in regions]
         types, vectors = self._types(class_name)
+        if not types:
+            return [{} for _ in regions]
         scale, grid = min(self.backbone.scales, default=1), self.backbone.grid
         with torch.inference_mode():
             windows = self.backbone.encode_image(preprocess([picture], self.backbone.preprocessing), scales=(scale,)).windows[scale][0]
@@ -108,9 +110,11 @@ class Describer:
             type_: [phrase for phrase in self.vocabulary.types[type_] if self._knows(phrase)]
             for type_ in self.vocabulary.types_for(class_name)
         }
-        if sum(bool(phrases) for phrases in known.values()) < 2:  # nothing to choose between: let it try them all
-            known = {type_: list(self.vocabulary.types[type_]) for type_ in known}
+        if sum(bool(phrases) for phrases in known.values()) < 2:  # nothing to choose between
+            known = {}
         sentences = {type_: self.vocabulary.sentences(class_name, type_, phrases) for type_, phrases in known.items() if phrases}
+        if not sentences:
+            return (), torch.empty(0)
         embeddings = F.normalize(self.backbone.encode_text([text for texts in sentences.values() for text in texts]).float(), dim=-1)
         means = [part.mean(0) for part in embeddings.split([len(texts) for texts in sentences.values()])]
         self._vectors[class_name] = tuple(sentences), F.normalize(torch.stack(means), dim=-1)
@@ -125,9 +129,14 @@ class Describer:
 
     def write(self, evidence: Evidence, defects: Sequence[Defect], question: str, unnamed: Sequence[str] = ()) -> str:
         """A short answer in words to the question; see `vlad.vlm.wording.describe`."""
-        types = {type_: self.vocabulary.types[type_] for type_ in self.vocabulary.types_for(evidence.class_name)}
         return describe(
-            evidence, defects, question, types=types, unnamed=unnamed, reliability=getattr(self.backbone, "type_reliability", "")
+            evidence,
+            defects,
+            question,
+            asked=self.vocabulary.asked_for(question),
+            types=self.vocabulary.types_for(evidence.class_name),
+            unnamed=unnamed,
+            reliability=getattr(self.backbone, "type_reliability", ""),
         )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlad.errors import ConfigError, ImageReadError, VlmError
+from vlad.errors import ConfigError, ImageReadError, VladWarning, VlmError
 from vlad.images import ImageSource, read_image
 from vlad.vlm.answer import Answer, Defect, Evidence
 from vlad.vlm.backends.base import Limits, Message, Reply, VlmBackend
@@ -84,6 +86,8 @@ class Inspector:
         self.detector = detector
         self.backend = backend
         self.knowledge = read_knowledge(knowledge)
+        if self.knowledge and backend is None:
+            warnings.warn("domain knowledge is for a vision-language model; the describer does not read it", VladWarning, stacklevel=3)
         self.templates = Templates.load(prompts, _PLACEHOLDERS)
         self.describer = Describer(
             detector.encoder.joint, vocabulary if isinstance(vocabulary, DefectVocabulary) else DefectVocabulary.load(vocabulary)
@@ -205,9 +209,7 @@ class Conversation:
         Raises:
             ConfigError: the question is empty.
         """
-        question = question.strip()
-        if not question:
-            raise ConfigError('expected a question, got an empty one; ask for example "What is wrong?"')
+        question = checked_question(question)
         start = time.perf_counter()
         before = 0.0 if self.answers else self.case.seconds
         answer = self._described(question)
@@ -242,7 +244,8 @@ class Conversation:
         except VlmError as error:
             return replace(described, problems=(str(error),))
         if not reply.text.strip():
-            return replace(described, problems=(f"{backend.name} gave an empty answer; the describer's stands in",))
+            empty = f"{backend.name} gave an empty answer; the describer's stands in"
+            return replace(described, problems=(empty, *_cut_off(reply, inspector.limits)))
         self.messages = [*messages, Message("assistant", (reply.text,))]
         parsed = parse_answer(reply.text, evidence.places, backend.name)
         problems = [*parsed.failures, *_cut_off(reply, inspector.limits)]
@@ -254,30 +257,47 @@ class Conversation:
             text=_with_disagreement(parsed.text or described.text, evidence, agrees, backend.name),
             defects=parsed.defects or described.defects,
             agrees=agrees,
-            model=inspector.model,
+            model=inspector.model if parsed.text else described.model,
             problems=tuple(problems),
             parse_failures=len(parsed.failures),
         )
 
 
+def checked_question(question: str) -> str:
+    """The question without surrounding blanks.
+
+    Raises:
+        ConfigError: it is empty, or no text.
+    """
+    if not isinstance(question, str) or not question.strip():
+        raise ConfigError(f'expected a question, got {question!r}; ask for example "What is wrong?"')
+    return question.strip()
+
+
 def read_knowledge(knowledge: str | Path) -> str:
-    """The text itself, or that of a .txt or .md file.
+    """The text itself, or that of a file: a path that is there, or one word with an ending, such as notes.md.
 
     Raises:
         ConfigError: the file cannot be read, is no UTF-8 text, or has more than 64 KiB.
     """
-    is_file = isinstance(knowledge, Path) or ("\n" not in knowledge and knowledge.endswith((".md", ".txt")))
-    if not is_file:
-        return str(knowledge).strip()
+    if isinstance(knowledge, str) and not re.fullmatch(r"\S+\.\w{1,9}", knowledge) and not _is_file(knowledge):
+        return knowledge.strip()
     try:
         with Path(knowledge).open("rb") as file:
             raw = file.read(_MAX_KNOWLEDGE + 1)
         text = raw.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{knowledge}: expected a readable UTF-8 text file of domain knowledge, got: {error}; check the path") from error
     if len(raw) > _MAX_KNOWLEDGE:
         raise ConfigError(f"{knowledge}: expected at most {_MAX_KNOWLEDGE // 1024} KiB of domain knowledge, got more; shorten it")
     return text.strip()
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with characters that no name has
+        return False
 
 
 def _places_in_words(evidence: Evidence) -> str:

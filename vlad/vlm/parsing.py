@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from vlad.vlm.answer import Defect, Place, Severity
+from vlad.vlm.backends.base import cleaned
 
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.S | re.I)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
@@ -19,7 +20,10 @@ _SEVERITIES: dict[str, Severity] = {
     "high": "high", "severe": "high", "major": "high", "critical": "high",
 }  # fmt: skip
 _MOST_DEFECTS, _MOST_WORDS = 20, 80  # a model that repeats itself must not fill the answer; characters of a type or place
-_MOST_SEARCHED = 4000  # characters in which an object must begin; keeps a reply of 100,000 braces from taking minutes
+_MOST_SEARCHED = 4000  # places at which an object may begin; keeps a reply of 100,000 braces from taking minutes
+_THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.S | re.I)
+_ANSWER = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*)"', re.S)
+_JUDGEMENT = re.compile(r'"judgement"\s*:\s*"(anomalous|normal)"')
 
 ANSWER_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -68,7 +72,7 @@ def parse_answer(reply: str, places: Sequence[Place], source: str) -> Parsed:
     """Read a reply that should follow `ANSWER_SCHEMA`. A region's letter gives a defect its box; without one it has none."""
     data = find_json(reply, ("answer", "judgement", "defects"))
     if data is None:
-        return Parsed(reply.strip(), failures=("the reply is no JSON object",))
+        return _salvaged(reply)
     failures = []
     answer = data.get("answer")
     if not isinstance(answer, str) or not answer.strip():
@@ -90,24 +94,49 @@ def parse_answer(reply: str, places: Sequence[Place], source: str) -> Parsed:
             defects.append(defect)
     if len(listed) > _MOST_DEFECTS:
         failures.append(f"the reply lists {len(listed)} defects, the first {_MOST_DEFECTS} were read")
-    return Parsed(answer.strip(), judgement, tuple(defects), tuple(failures))
+    return Parsed(cleaned(answer.strip()), judgement, tuple(defects), tuple(failures))
 
 
 def find_json(reply: str, keys: Sequence[str]) -> dict[str, Any] | None:
-    """The first JSON object with one of `keys` in a reply, bare, in a code fence or between words; a trailing comma is forgiven. None if
-    there is none. An object inside one that is cut off has other keys, and is not mistaken for the whole."""
+    """The JSON object of a reply with most of `keys`, the last of several, bare, in a code fence or between words; a trailing comma is
+    forgiven, and what a model thinks aloud (<think>...</think>) is left out. None if there is none. An object inside one that is cut off
+    has other keys, and is not mistaken for the whole."""
+    reply = _THOUGHT.sub("", reply)
+    found: list[dict[str, Any]] = []
     for text in (*_FENCE.findall(reply), reply):
         for candidate in (text, _TRAILING_COMMA.sub(r"\1", text)):
-            start = candidate.find("{")
-            while start >= 0:
-                try:
-                    data = json.JSONDecoder().raw_decode(candidate, start)[0]
-                except (ValueError, RecursionError):
-                    data = {}
-                if any(key in data for key in keys):
-                    return dict(data)
-                start = candidate.find("{", start + 1) if start < _MOST_SEARCHED else -1
+            found += [data for data in _objects(candidate) if any(key in data for key in keys)]
+            if found:
+                return max(reversed(found), key=lambda data: sum(key in data for key in keys))
     return None
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The outermost JSON objects that can be read."""
+    decoder = json.JSONDecoder(strict=False)  # a line break inside a string is forgiven
+    start = text.find("{")
+    for _ in range(_MOST_SEARCHED):
+        if start < 0:
+            return
+        try:
+            data, end = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            yield data
+        start = text.find("{", end)
+
+
+def _salvaged(reply: str) -> Parsed:
+    """The answer of a reply whose JSON breaks off, else the whole reply."""
+    reply = _THOUGHT.sub("", reply).strip()
+    if not (answer := _ANSWER.search(reply)):
+        return Parsed(reply, failures=("the reply is no JSON object",))
+    judgement = _JUDGEMENT.search(reply)
+    text = answer[1].replace('\\"', '"').replace("\\n", "\n").strip()
+    return Parsed(
+        text, None if judgement is None else judgement[1] == "anomalous", failures=("the reply is broken JSON; its defects were not read",)
+    )
 
 
 def _defect(item: Any, places: Sequence[Place], source: str) -> Defect | None:
@@ -115,9 +144,9 @@ def _defect(item: Any, places: Sequence[Place], source: str) -> Defect | None:
         return None
     letter = str(item.get("region") or "").strip().upper()
     place = next((place for place in places if place.label == letter), None)
-    location = str(item.get("location") or "").strip()[:_MOST_WORDS]
+    location = cleaned(str(item.get("location") or "").strip()[:_MOST_WORDS])
     return Defect(
-        type=item["type"].strip()[:_MOST_WORDS],
+        type=cleaned(item["type"].strip()[:_MOST_WORDS]),
         location=place.location if place is not None else location or "unknown",
         box=None if place is None else place.box,
         severity=_SEVERITIES.get(str(item.get("severity", "")).strip().lower(), "medium"),

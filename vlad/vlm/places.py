@@ -79,9 +79,10 @@ def _shape_of(weights: np.ndarray, x: float, y: float, filled: float) -> str:
 
 
 def severity_of(share: float, peak: float, threshold: float) -> Severity:
-    """A rough word for how bad it looks, not for what it means to the part: "high" above 5 % of the picture, or where the map's peak is
-    more than half way from its threshold to 1; "low" below 0.5 % with a peak in the lowest fifth of that way; else "medium"."""
-    way = (peak - threshold) / max(1 - threshold, 1e-6)
+    """A rough word for how bad it looks, not for what it means to the part: "high" above 5 % of the picture, or where the map's peak
+    exceeds its threshold by more than half of it (of what is left to 1, where that is less); "low" below 0.5 % with a peak that exceeds it
+    by less than a fifth; else "medium". Relative to the threshold, because distances from references have another scale than words."""
+    way = (peak - threshold) / max(min(threshold, 1 - threshold), 1e-6)
     if share > 0.05 or way > 0.5:
         return "high"
     return "low" if share < 0.005 and way < 0.2 else "medium"

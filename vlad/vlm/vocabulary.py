@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from vlad.errors import PromptError
 from vlad.nouns import insert, noun, takes_article
 from vlad.prompt_files import data_folder, read_yaml
 
-_KEYS = {"name", "description", "source", "version", "templates", "types", "categories"}
+_KEYS = {"name", "description", "source", "version", "templates", "types", "categories", "also"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +23,7 @@ class DefectVocabulary:
         name, description, source, version: where it comes from.
         templates: sentences with `{class_name}` and `{defect}` once each.
         types: for each type the phrases that stand for it.
+        also: for a type further words by which a question may mean it, such as "bent" for a deformation; never compared with pictures.
         categories: for a noun the types that can occur on it; the longest that a class name ends with counts, others get all types.
 
     Raises:
@@ -32,6 +34,7 @@ class DefectVocabulary:
     templates: tuple[str, ...]
     types: Mapping[str, tuple[str, ...]]
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     description: str = ""
     source: str = ""
     version: int = 1
@@ -47,6 +50,8 @@ class DefectVocabulary:
         for type_, phrases in self.types.items():
             if not phrases or not all(phrase.strip() for phrase in phrases):
                 raise PromptError(f"types.{type_}: expected phrases such as 'a scratch', got {list(phrases)!r}; write at least one")
+        if unknown := [type_ for type_ in self.also if type_ not in self.types]:
+            raise PromptError(f"also.{unknown[0]}: expected the name of a type; add it to types or correct it")
         for thing, types in self.categories.items():
             if unknown := [type_ for type_ in types if type_ not in self.types]:
                 raise PromptError(f"categories.{thing}: expected names of types, got {unknown[0]!r}; add it to types or correct it")
@@ -71,9 +76,14 @@ class DefectVocabulary:
                 templates=_texts(data["templates"], "templates"),
                 types=_lists(data["types"], "types"),
                 categories=_lists(data.get("categories") or {}, "categories"),
+                also=_lists(data.get("also") or {}, "also"),
             )
         except PromptError as error:
             raise PromptError(f"{path}: {error}") from None
+
+    def asked_for(self, question: str) -> tuple[str, ...]:
+        """The types that a question names, by their own name, a phrase without its article or a word of `also`."""
+        return tuple(type_ for type_, phrases in self.types.items() if _names(question, (type_, *phrases, *self.also.get(type_, ()))))
 
     def types_for(self, class_name: str) -> tuple[str, ...]:
         """The types that can occur on a thing."""
@@ -89,6 +99,11 @@ class DefectVocabulary:
     def _sentence(self, class_name: str, phrase: str, template: str) -> str:
         thing = noun(class_name)
         return insert(template, "{class_name}", thing, singular=takes_article(thing)).replace("{defect}", phrase)
+
+
+def _names(question: str, phrases: Sequence[str]) -> bool:
+    bare = (re.escape(re.sub(r"^(an?|the) ", "", phrase.strip().lower())) for phrase in phrases)
+    return re.search(rf"\b({'|'.join(bare)})(s|es)?\b", question.lower()) is not None
 
 
 def prompt_path(folder: str, name_or_path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -37,13 +38,28 @@ class Limits:
     stop: tuple[str, ...] = ()
 
 
+Finish = Literal["stop", "length", "time"]
+
+
 @dataclass(frozen=True)
 class Reply:
-    """What a VLM wrote: `finish` says why it ended, "stop" (by itself or at a stop text), "length" or "time"."""
+    """What a VLM wrote: `finish` says why it ended, "stop" (by itself or at a stop text), "length" or "time". The text is `cleaned`."""
 
     text: str
-    finish: Literal["stop", "length", "time"]
+    finish: Finish
     seconds: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", cleaned(self.text))
+
+
+def cleaned(text: str) -> str:
+    """Text without what could steer a terminal or break a file: control characters except line breaks and tabs, marks that turn the
+    direction of writing, halves of surrogate pairs."""
+    return _STEERING.sub("", text)
+
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class VlmBackend(Protocol):
@@ -58,6 +74,14 @@ class VlmBackend(Protocol):
     @property
     def name(self) -> str:
         """Names the model for people; every answer carries it."""
+        ...
+
+    def identify(self) -> str:
+        """`name` once the model is known for sure; may ask a server.
+
+        Raises:
+            VlmError: the server does not tell.
+        """
         ...
 
     def chat(

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from vlad.backbones.hub import cache_folder, cached_file, why_unreachable
 from vlad.errors import VlmError
-from vlad.vlm.backends.base import Limits, Message, Reply
+from vlad.vlm.backends.base import Limits, Message, Reply, cleaned
 
 PRESETS = {
     "smolvlm2": "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",  # a small model that a CPU can run
     "qwen3-vl": "Qwen/Qwen3-VL-2B-Instruct",  # better, for a GPU
     "qwen3-vl-4b": "Qwen/Qwen3-VL-4B-Instruct",
 }
+_LEAST_MASS = 0.5  # probability of the letters together below which the model was about to say something else
 
 
 class LocalBackend:
@@ -41,6 +43,7 @@ class LocalBackend:
             from transformers import AutoModelForImageTextToText, AutoProcessor
         except ImportError as error:
             raise VlmError(f"{name}: needs transformers; pip install 'vlad-anomaly[vlm]'") from error
+        _check_reachable(name)
         options: dict[str, Any] = {"dtype": dtype, "device_map": device, "trust_remote_code": False}
         try:
             if four_bit:
@@ -59,6 +62,10 @@ class LocalBackend:
             raise VlmError(f"{name}: expected a model with a chat template, it has none; take one that was trained for chats (-Instruct)")
         self.name = f"{Path(name).name} ({self._model.config.model_type}, transformers)"
         self.most_images = most_images
+
+    def identify(self) -> str:
+        """See `VlmBackend.identify`."""
+        return self.name
 
     def chat(
         self,
@@ -96,7 +103,7 @@ class LocalBackend:
         text, held, stopped = "", "", False
         try:
             for piece in streamer:
-                ready, held, stopped = _split(held + piece, limits.stop)
+                ready, held, stopped = _split(held + cleaned(piece), limits.stop)
                 text += ready
                 if on_text is not None and ready:
                     on_text(ready)
@@ -119,7 +126,8 @@ class LocalBackend:
         return Reply(text.strip(), finish, time.perf_counter() - start)
 
     def letters(self, messages: Sequence[Message], letters: Sequence[str]) -> dict[str, float] | None:
-        """See `VlmBackend.letters`; from the logits of the next token, each letter with and without a space before it."""
+        """See `VlmBackend.letters`; from the logits of the next token, each letter with and without a space before it. None where the
+        letters together are not the likelier half of what it would say."""
         import torch
 
         tokens: dict[str, list[int]] = {}
@@ -128,12 +136,14 @@ class LocalBackend:
             tokens[letter] = sorted({ids[0] for ids in encoded if len(ids) == 1})
         if not all(tokens.values()):
             return None
-        with torch.inference_mode():
-            logits = self._model(**self._inputs(messages)).logits[0, -1].float()
-        weights = {letter: float(torch.logsumexp(logits[ids], dim=0)) for letter, ids in tokens.items()}
-        top = max(weights.values())
-        shares = {letter: math.exp(value - top) for letter, value in weights.items()}
-        return {letter: value / sum(shares.values()) for letter, value in shares.items()}
+        try:
+            with torch.inference_mode():
+                chances = self._model(**self._inputs(messages)).logits[0, -1].float().softmax(dim=0)
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise VlmError(f"{self.name}: could not answer: {error}; fewer or smaller pictures may help") from error
+        mass = {letter: float(chances[ids].sum()) for letter, ids in tokens.items()}
+        total = sum(mass.values())
+        return {letter: value / total for letter, value in mass.items()} if total >= _LEAST_MASS else None
 
     def _inputs(self, messages: Sequence[Message]) -> Any:
         """Tokens and pixels of a chat, on the model's device."""
@@ -156,6 +166,26 @@ class LocalBackend:
         except (ValueError, TypeError, IndexError) as error:
             raise VlmError(f"{self.name}: cannot read this chat: {error}; fewer or smaller pictures may help") from error
         return inputs.to(self._model.device, dtype=self._model.dtype)
+
+
+def _check_reachable(name: str) -> None:
+    """Say at once what the library would only say after minutes of trying.
+
+    Raises:
+        VlmError: the name is neither a folder, nor of the form of a hub id, nor in the cache while the hub cannot be reached.
+    """
+    if Path(name).is_dir():
+        return
+    known = ", ".join(PRESETS)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise VlmError(
+            f"{name!r}: expected a vision-language model by name ({known}), hub id (OWNER/NAME), folder or URL (http://...); correct it"
+        )
+    if cached_file(name, ["config.json"]) is None and (why := why_unreachable()):
+        raise VlmError(
+            f"{name}: it is not in the cache folder {cache_folder()}, and the hub cannot be asked ({why}); fetch it elsewhere with "
+            f"`hf download {name} --local-dir FOLDER` and name the folder, or name a server's URL"
+        )
 
 
 class _Watch:
