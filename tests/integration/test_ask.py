@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import vlad
 
-from vlad.cli.ask import COLUMNS, printable
+from vlad.cli.ask import COLUMNS, inert
+from vlad.cli.printing import printable
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "demos" / "examples"
 
@@ -71,11 +73,24 @@ def test_interactive_answers_until_an_empty_line():
         ([EXAMPLES / "washer_good.png", "--out", EXAMPLES], 2, "holds"),
         ([EXAMPLES / "washer_good.png", " "], 2, "expected a question"),
         ([EXAMPLES / "washer_good.png", "--json", "--format", "csv"], 2, "exclude each other"),
+        ([EXAMPLES / "washer_good.png", "--interactive", "--out", "x"], 2, "--interactive writes no files"),
+        ([EXAMPLES / "washer_good.png", EXAMPLES / "leather_good.png"], 2, "one picture and a question, got a second path"),
+        ([EXAMPLES / "washer_good.png", "--vlm", "gpt-4o"], 2, "'gpt-4o': expected a vision-language model by name"),
     ],
 )
 def test_what_cannot_be_asked_is_said_in_a_line(arguments, code, message):
-    run = ask(*arguments)
-    assert run.returncode == code and message in run.stderr and "Traceback" not in run.stderr
+    run = vlad("ask", *arguments)
+    assert run.returncode == code and message in run.stderr and "Traceback" not in run.stderr and not run.stdout
+
+
+def test_a_refused_question_leaves_earlier_answers_alone(tmp_path):
+    (tmp_path / "answers.csv").write_text("kept")
+    run = vlad("ask", EXAMPLES / "washer_good.png", "", "--out", tmp_path)
+    assert run.returncode == 2 and (tmp_path / "answers.csv").read_text() == "kept"
+
+
+def test_what_a_model_wrote_is_no_formula_in_a_table():
+    assert inert("=HYPERLINK(1)") == "'=HYPERLINK(1)" and inert("@x") == "'@x" and inert("A scratch = bad") == "A scratch = bad"
 
 
 def test_what_a_model_wrote_cannot_steer_the_terminal():
