@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from vlad import __version__
-from vlad.cli import ask, detect, doctor, eval, fit, prompts
+from vlad.cli import ask, demo, detect, doctor, eval, fit, prompts
 from vlad.errors import VladError, VladWarning
 
 USAGE_ERROR, CRASH = 2, 70
@@ -33,6 +33,7 @@ app.command(name="detect")(detect.detect)
 app.command(name="fit")(fit.fit)
 app.command(name="ask")(ask.ask)
 app.add_typer(eval.app, name="eval")
+app.command(name="demo")(demo.demo)
 app.add_typer(prompts.app, name="prompts")
 app.command(name="doctor")(doctor.doctor)
 
