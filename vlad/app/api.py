@@ -10,7 +10,7 @@ from vlad.app import batches, chat, handlers, painting, wording
 from vlad.app.service import Service
 from vlad.app.uploads import read_upload
 from vlad.app.visit import Visit
-from vlad.app.widgets import MODEL_QUEUE, PictureInput, guarded
+from vlad.app.widgets import MODEL_QUEUE, guarded, picture_input
 from vlad.errors import ConfigError
 
 
@@ -169,7 +169,7 @@ def build(service: Service) -> None:
         return {"model": service.model, "vlad": __version__, "answers": who, "limits": asdict(service.limits)}
 
     with gr.Column(visible=False):
-        picture, second = (PictureInput(label=name, type="filepath", image_mode=None) for name in ("picture", "second picture"))
+        picture, second = (picture_input(label=name) for name in ("picture", "second picture"))
         several, references = (gr.File(label=name, file_count="multiple") for name in ("pictures", "references"))
         class_name, question = gr.Textbox("", label="class name"), gr.Textbox("What is wrong?", label="question")
         normal, anomalous = (

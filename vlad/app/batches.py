@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlad.app.handlers import checked_class_name, quietly
+from vlad.app.handlers import checked_class_name
+from vlad.app.notes import quietly
 from vlad.app.show import heat_pair, shrink
 from vlad.app.uploads import count_pictures, pictures_of
 from vlad.errors import ImageReadError

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from vlad.app.handlers import quietly
+from vlad.app.notes import quietly
 from vlad.errors import ConfigError
 
 if TYPE_CHECKING:

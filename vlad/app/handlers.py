@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import uuid
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from vlad.app.notes import noted, quietly
 from vlad.app.show import shrink
 from vlad.app.uploads import read_upload, short_name
-from vlad.errors import ConfigError, ImageReadError, VladWarning
+from vlad.errors import ConfigError, ImageReadError
 from vlad.vlm.answer import Place
 from vlad.vlm.places import find_places
 
@@ -187,22 +186,3 @@ def checked_class_name(class_name: str | None) -> str:
     if len(text) > _MOST_CLASS_NAME:
         raise ConfigError(f"The class name has {len(text)} letters, at most {_MOST_CLASS_NAME} are read; write a noun such as 'metal nut'.")
     return text
-
-
-@contextmanager
-def noted() -> Iterator[list[str]]:
-    """Collects vlad's warnings for the visitor instead of the server's log. Warnings are a matter of the whole process: only within a turn,
-    or one visitor would read another's."""
-    notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", VladWarning)
-        yield notes
-    notes += dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, VladWarning))
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without vlad's warnings; only within a turn, as `noted`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VladWarning)
-        yield

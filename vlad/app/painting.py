@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlad.app.handlers import quietly
+from vlad.app.notes import quietly
 from vlad.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from vlad import __version__
-from vlad.app.handlers import checked_class_name, quietly
+from vlad.app.handlers import checked_class_name
+from vlad.app.notes import quietly
 from vlad.app.service import BusyError, Service
 from vlad.app.uploads import read_bytes, short_name
 from vlad.errors import ConfigError, ImageReadError, VladError
@@ -60,7 +61,7 @@ def create_app(service: Service, *, login: Login | None = None, host: str = "127
     import gradio as gr
 
     from vlad.app.build import build_page
-    from vlad.app.style import CSS, theme
+    from vlad.app.style import CSS, HEAD, theme
 
     app = FastAPI(title="vlad", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(_BodyLimit, limit=service.limits.file_bytes + _ROOM_FOR_FORM)
@@ -84,6 +85,7 @@ def create_app(service: Service, *, login: Login | None = None, host: str = "127
         mcp_server=importlib.util.find_spec("mcp") is not None,
         theme=theme(),
         css=CSS,
+        head=HEAD,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlad.app.notes import quietly
 from vlad.errors import VladError
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Service:
         """Let a visitor's detector remember the example's good pictures. They are looked at once for all visitors: a memory is never
         changed in place, so that sharing it lets nobody see anything of anybody."""
         if example.product not in self._memories:
-            with self.turn():
+            with self.turn(), quietly():
                 fitted = self.detector.copy().fit(list(example.references), class_name=example.class_name)
             self._memories[example.product] = fitted.memory
         detector.memory = self._memories[example.product]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vlad.errors import ConfigError, ImageReadError, VladWarning
+from vlad.app.notes import quietly
+from vlad.errors import ConfigError, ImageReadError
 from vlad.images import IMAGE_SUFFIXES, read_image
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def read_upload(path: str | Path, limits: Limits, *, name: str | None = None) ->
 def read_bytes(data: bytes, limits: Limits, name: str) -> np.ndarray:
     """One picture from the bytes of its file; see `read_upload`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VladWarning)
+        with quietly():
             return read_image(data, max_pixels=limits.pixels)
     except ImageReadError as error:
         raise ImageReadError(f"{name}: {str(error).removeprefix('bytes: ')}") from error

@@ -19,32 +19,39 @@ WENT_WRONG = "Something went wrong on the server. It has been noted there; pleas
 _log = logging.getLogger("vlad.app")
 
 
-class PictureInput(gr.Image):
+def picture_input(**settings: Any) -> gr.Image:
     """A picture as the path of the uploaded bytes. Gradio's own would open it first, and an unreadable one would never reach the reader
-    that says why. It has no constructor of its own, because Gradio tells the browser what it finds in its signature."""
+    that says why.
 
-    is_template = True
-
-    def preprocess(self, payload: ImageData | None) -> str | None:
-        """Path of the file in this server's cache, where Gradio has checked that it is."""
-        if payload is None:
-            return None
-        if payload.path is None:
-            raise gr.Error("This picture did not arrive; please upload it again.", print_exception=False)
-        return payload.path
+    The method is replaced on the object: of a subclass Gradio writes a stub file beside the module, into an installed package too.
+    """
+    component = gr.Image(type="filepath", image_mode=None, **settings)
+    component.preprocess = _path_of  # type: ignore[method-assign]
+    return component
 
 
-class PaintInput(gr.ImageEditor):
-    """An editor whose unreadable background is a message, not an error of the server."""
+def paint_input(value: EditorValue | None, **settings: Any) -> gr.ImageEditor:
+    """An editor with arrays uint8 (H, W, 3), whose unreadable background is a message and no error of the server."""
+    component = gr.ImageEditor(value, type="numpy", image_mode="RGB", **settings)
+    read = component.preprocess
 
-    is_template = True
-
-    def preprocess(self, payload: EditorData | None) -> EditorValue | None:
-        """Background, layers and composite as arrays uint8 (H, W, 3)."""
+    def checked(payload: EditorData | None) -> EditorValue | None:
         try:
-            return super().preprocess(payload)
+            return read(payload)
         except Exception as error:
             raise gr.Error("This picture cannot be painted on; please take a PNG or JPEG.", print_exception=False) from error
+
+    component.preprocess = checked  # type: ignore[method-assign]
+    return component
+
+
+def _path_of(payload: ImageData | None) -> str | None:
+    """Path of the file in this server's cache; that it lies there Gradio has checked."""
+    if payload is None:
+        return None
+    if payload.path is None:
+        raise gr.Error("This picture did not arrive; please upload it again.", print_exception=False)
+    return payload.path
 
 
 def guarded(action: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,8 +43,8 @@ def build(service: Service, visit: gr.State) -> None:
     gallery = gr.Gallery(
         label="Most anomalous first",
         show_label=False,
-        columns=4,
-        height=560,
+        columns=5,
+        height=500,
         interactive=False,
         object_fit="contain",
         buttons=["fullscreen"],
@@ -87,7 +87,7 @@ def build(service: Service, visit: gr.State) -> None:
 
 
 def _caption(name: str, prediction: Any) -> str:
-    return f"{prediction.pred_score:.3f} {'!' if prediction.pred_label else '✓'} {name}"
+    return f"{prediction.pred_score:.3f} {'anomalous' if prediction.pred_label else 'normal'} · {name}"
 
 
 def _summary(batch: Batch, headline: str) -> str:

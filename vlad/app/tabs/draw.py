@@ -12,7 +12,7 @@ from vlad.app.handlers import fitted_copy, places_of
 from vlad.app.painting import Finding, look_for_paint
 from vlad.app.service import Service
 from vlad.app.style import HEIGHT
-from vlad.app.widgets import MODEL_QUEUE, PaintInput, guarded
+from vlad.app.widgets import MODEL_QUEUE, guarded, paint_input
 from vlad.errors import ConfigError
 from vlad.images import read_image
 
@@ -27,10 +27,8 @@ def build(service: Service) -> None:
         with gr.Column(scale=5, min_width=320):
             gr.HTML('<p class="vlad-quiet">Paint a scratch, a spot or a stain on the good part, then let vlad look for it.</p>')
             choice = gr.Radio(names, value=names[0] if names else None, label="Paint on a good", visible=bool(names), elem_id="draw-part")
-            editor = PaintInput(
+            editor = paint_input(
                 _canvas(good[0].path) if good else None,
-                type="numpy",
-                image_mode="RGB",
                 sources=["upload"],
                 transforms=(),
                 format="png",  # anything less exact changes pixels that nobody painted
@@ -51,7 +49,7 @@ def build(service: Service) -> None:
                 height=HEIGHT,
                 max_height=HEIGHT,
                 interactive=False,
-                slider_position=35,
+                slider_position=15,
                 buttons=["fullscreen"],
                 elem_id="draw-pair",
             )

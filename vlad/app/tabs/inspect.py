@@ -9,7 +9,7 @@ from vlad.app import handlers, show
 from vlad.app.service import Service
 from vlad.app.style import HEIGHT
 from vlad.app.visit import Visit
-from vlad.app.widgets import MODEL_QUEUE, PictureInput, guarded, say
+from vlad.app.widgets import MODEL_QUEUE, guarded, picture_input, say
 
 # Told apart with every kind of colour vision (Okabe and Ito), one for each letter that a place can have.
 _BOX_COLOURS = dict(zip("ABCDEFGH", ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#0072b2", "#d55e00", "#999999"), strict=True))
@@ -17,16 +17,16 @@ _BOX_COLOURS = dict(zip("ABCDEFGH", ("#56b4e9", "#e69f00", "#009e73", "#f0e442",
 
 def build(service: Service, visit: gr.State) -> list[Any]:
     """The tab's components and events; returns what to run when the page opens: function, inputs and outputs."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=4, min_width=320):
+    with gr.Row(equal_height=False, elem_id="inspect-row"):
+        with gr.Column(scale=4, min_width=320, elem_id="inspect-left"):
             shown = [(str(example.path), example.caption) for example in service.examples]
-            gr.HTML('<h3 class="vlad-label">Click an example</h3>', visible=bool(shown))
+            gr.HTML('<h3 class="vlad-label">Click an example</h3>', visible=bool(shown), elem_id="examples-title")
             examples = gr.Gallery(
                 shown,
                 label="Examples",
                 show_label=False,
                 columns=4,
-                height=196,
+                height=252,
                 allow_preview=False,
                 object_fit="cover",
                 buttons=[],
@@ -40,12 +40,10 @@ def build(service: Service, visit: gr.State) -> list[Any]:
                 visible=bool(shown),
                 elem_id="with-references",
             )
-            picture = PictureInput(
+            picture = picture_input(
                 label="Or your own picture: drop, paste or take one",
                 sources=["upload", "clipboard", "webcam"],
                 height=300,
-                type="filepath",
-                image_mode=None,
                 alt_text="The picture to inspect",
                 elem_id="picture",
             )
@@ -64,7 +62,7 @@ def build(service: Service, visit: gr.State) -> list[Any]:
                         "Add good pictures", file_count="multiple", file_types=["image"], size="sm", elem_id="add-references"
                     )
                     clear = gr.Button("Forget them", size="sm", elem_id="clear-references")
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(scale=6, min_width=320, elem_id="inspect-right"):
             verdict = gr.HTML(_nothing_yet(), elem_id="verdict")
             pair = gr.ImageSlider(
                 label="Picture | heat map: drag the line",
@@ -72,15 +70,15 @@ def build(service: Service, visit: gr.State) -> list[Any]:
                 max_height=HEIGHT,
                 type="numpy",
                 interactive=False,
-                slider_position=35,
+                slider_position=15,
                 buttons=["fullscreen"],
                 elem_id="pair",
             )
-            legend = gr.HTML(show.legend(0.5))
+            legend = gr.HTML(show.legend(0.5), elem_id="pair-legend")
             with gr.Row():
-                threshold = gr.Slider(0, 1, 0.5, step=0.001, label="Verdict threshold", min_width=150, elem_id="threshold")
+                threshold = gr.Slider(0, 1, 0.5, step=0.001, label="Threshold", min_width=150, elem_id="threshold")
                 mask_threshold = gr.Slider(0, 1, 0.5, step=0.001, label="Map threshold", min_width=150, elem_id="map-threshold")
-                opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Heat opacity", min_width=150, elem_id="opacity")
+                opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", min_width=150, elem_id="opacity")
             with gr.Accordion("Marked places", open=True):
                 boxes = gr.AnnotatedImage(
                     label="Marked places", height=300, color_map=_BOX_COLOURS, buttons=["fullscreen"], elem_id="boxes"
