@@ -10,7 +10,7 @@ from vlad.app import batches, chat, handlers, painting, wording
 from vlad.app.service import Service
 from vlad.app.uploads import read_upload
 from vlad.app.visit import Visit
-from vlad.app.widgets import MODEL_QUEUE, guarded, picture_input
+from vlad.app.widgets import MODEL_QUEUE, VLM_QUEUE, guarded, picture_input
 from vlad.errors import ConfigError
 
 
@@ -189,7 +189,13 @@ def build(service: Service) -> None:
         (describe_model, [], answer),
     )
     for action, inputs, output in actions:
-        trigger.click(guarded(action), inputs, output, api_name=action.__name__, concurrency_id=MODEL_QUEUE, concurrency_limit=1)
+        trigger.click(
+            guarded(action), inputs, output, api_name=action.__name__, concurrency_id=_queue(service, action), concurrency_limit=1
+        )
+
+
+def _queue(service: Service, action: Callable[..., Any]) -> str:
+    return VLM_QUEUE if service.vlm is not None and action.__name__ == "ask" else MODEL_QUEUE
 
 
 def _limit(threshold: float) -> float:

@@ -53,7 +53,7 @@ def inspect(service: Service, visit: Visit, path: str | Path | None, class_name:
         raise ConfigError("There is no picture yet; drop one, or choose an example.")
     with service.turn():
         picture = read_upload(path, service.limits, name=name)
-    return inspect_array(service, visit, picture, class_name, name=Path(short_name(name or Path(path).name)).stem)
+    return inspect_array(service, visit, picture, class_name, name=short_name(name or Path(path).name))
 
 
 def inspect_array(service: Service, visit: Visit, picture: np.ndarray, class_name: str = "", *, name: str = "picture") -> Prediction:
@@ -61,7 +61,7 @@ def inspect_array(service: Service, visit: Visit, picture: np.ndarray, class_nam
     noun = checked_class_name(class_name)
     with service.turn(), quietly():
         prediction = visit.detector.predict(picture, class_name=noun or None)
-    visit.name, visit.picture, visit.class_name, visit.conversation = name or "picture", picture, noun, None
+    visit.name, visit.picture, visit.class_name, visit.conversation = Path(name).stem or "picture", picture, noun, None
     visit.prediction = replace(prediction, image_path=name)
     return visit.prediction
 

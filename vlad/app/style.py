@@ -103,14 +103,15 @@ footer .divider, footer > span { display: none; }
 footer .divider { display: none !important; }
 @media (max-width: 640px) {
   /* one column, and what was found comes right after the examples */
-  .tabitem, .row, .column, .form, .block, .vlad-table { min-width: 0 !important; max-width: 100% !important; }
+  .tabitem, .row, .vlad-table { min-width: 0 !important; max-width: 100% !important; }
   .vlad-table th, .vlad-table td { white-space: nowrap; }
   #inspect-row { flex-direction: column; flex-wrap: nowrap; }
   #inspect-left, #inspect-right { display: contents; }
   #inspect-left > *, #inspect-right > * { order: 9; width: 100%; }
   #examples-title, #examples, .form:has(#with-references) { order: 1 !important; }
   #verdict, #pair, #pair-legend { order: 2 !important; }
-  #examples { height: 190px !important; } #examples .grid-wrap { height: 190px !important; min-height: 0; }
+  #examples, #examples .grid-wrap { height: 208px !important; }
+  #editor { height: 460px !important; }
   #pair, #pair > .wrap { max-height: 380px; }
   #batch-gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
   .vlad-top h1 { font-size: 1.3rem; }

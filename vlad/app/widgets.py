@@ -14,7 +14,7 @@ from gradio.data_classes import ImageData
 
 from vlad.errors import VladError
 
-MODEL_QUEUE = "model"
+MODEL_QUEUE, VLM_QUEUE = "model", "vlm"
 WENT_WRONG = "Something went wrong on the server. It has been noted there; please try another picture or come again later."
 _log = logging.getLogger("vlad.app")
 

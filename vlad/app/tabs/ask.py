@@ -9,7 +9,7 @@ from vlad.app import chat, show
 from vlad.app.service import Service
 from vlad.app.style import HEIGHT
 from vlad.app.visit import Visit
-from vlad.app.widgets import MODEL_QUEUE, guarded
+from vlad.app.widgets import MODEL_QUEUE, VLM_QUEUE, guarded
 from vlad.visualization import draw_places
 
 _QUESTIONS = ("What is wrong?", "Where is it?", "How large is it?", "How bad is it?", "How many defects are there?")
@@ -76,7 +76,13 @@ def build(service: Service, visit: gr.State) -> tuple[Any, list[Any], list[Any]]
             yield [current, [*asked, {"role": "assistant", "content": said}], "", _marked(current)]
 
     outputs = [visit, talk, question, picture]
-    slow: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": 1, "api_visibility": "private", "show_progress_on": [talk]}
+    # A VLM takes its time, during which others may inspect.
+    slow: dict[str, Any] = {
+        "concurrency_id": MODEL_QUEUE if service.vlm is None else VLM_QUEUE,
+        "concurrency_limit": 1,
+        "api_visibility": "private",
+        "show_progress_on": [talk],
+    }
     send.click(guarded(answer), [visit, question, talk], outputs, **slow)
     question.submit(guarded(answer), [visit, question, talk], outputs, **slow)
     for button in suggestions:
