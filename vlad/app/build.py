@@ -45,6 +45,9 @@ def build_page(service: Service) -> gr.Blocks:
         page.unload(_leave(page))
     page.queue(max_size=limits.waiting, api_open=False, default_concurrency_limit=1)
     page.state_session_capacity = limits.visitors
+    # Gradio looks whether a file was uploaded only on pages that `launch` started: on a mounted one a client could name any file of the
+    # server and have it read.
+    page.has_launched = True
     return page
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import ipaddress
 import os
@@ -70,11 +71,10 @@ def demo(
     detector = options.load(model, prompts, device, dtype, {}, quiet=False)
     examples = find_examples() if detector.memory is None else ()  # a detector of nuts has nothing to say of leather
     service = Service(detector, backend, Limits(pixels=max_pixels), examples)
-    shown = f"[{host}]" if ":" in host else host
+    address = f"http://[{host}]:{taken}" if ":" in host else f"http://{host}:{taken}"
     typer.echo("starting ...", err=True)
-    serve(
-        service, sock, host=host, login=login, ready=lambda: typer.echo(f"vlad demo: http://{shown}:{taken}  (stop with Ctrl-C)", err=True)
-    )
+    with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+        serve(service, sock, host=host, login=login, ready=lambda: typer.echo(f"vlad demo: {address}  (stop with Ctrl-C)", err=True))
     typer.echo("stopped; uploads are deleted", err=True)
 
 
