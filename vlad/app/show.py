@@ -30,7 +30,8 @@ def verdict_card(prediction: Prediction, *, note: str = "") -> str:
     source = _SOURCES.get(prediction.threshold_source or "", prediction.threshold_source or "")
     count = len(prediction.regions)
     places = "no place is marked" if not count else f"{count} marked place{'s' if count > 1 else ''}"
-    facts = " · ".join([places, f"{prediction.seconds:.2f} s", escape(prediction.model)])
+    name = [escape(prediction.image_path)] if prediction.image_path else []
+    facts = " · ".join([*name, places, f"{prediction.seconds:.2f} s", escape(prediction.model)])
     extra = f'<p class="vlad-note">{escape(note)}</p>' if note else ""
     return (
         f'<section class="vlad-card vlad-{kind}" role="status" aria-live="polite"><div class="vlad-head">'

@@ -1,11 +1,12 @@
 """Ask: a conversation about the current picture."""
 
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import gradio as gr
 
-from vlad.app import chat, show
+from vlad.app import chat
 from vlad.app.service import Service
 from vlad.app.style import HEIGHT
 from vlad.app.visit import Visit
@@ -31,7 +32,7 @@ def build(service: Service, visit: gr.State) -> tuple[Any, list[Any], list[Any]]
                 elem_id="ask-picture",
             )
             gr.HTML(
-                f'<p class="vlad-quiet">Answers come from {show.escape(who)}. The verdict is always the '
+                f'<p class="vlad-quiet">Answers come from {escape(who)}. The verdict is always the '
                 "detector's; letters name the marked places.</p>"
             )
         with gr.Column(scale=6, min_width=320):
@@ -69,11 +70,11 @@ def build(service: Service, visit: gr.State) -> tuple[Any, list[Any], list[Any]]
     def answer(current: Visit | None, text: str, history: list[Any]) -> Iterator[list[Any]]:
         current = current or Visit.begin(service)
         asked = [] if current.conversation is None else [*history]
-        asked.append({"role": "user", "content": text})
+        asked.append({"role": "user", "content": escape(text, quote=False)})  # the chat shows HTML, sanitised, even with Markdown off
         said = ""
         for piece in chat.ask(service, current, text):
             said = piece if isinstance(piece, str) else chat.in_words(piece)
-            yield [current, [*asked, {"role": "assistant", "content": said}], "", _marked(current)]
+            yield [current, [*asked, {"role": "assistant", "content": escape(said, quote=False)}], "", _marked(current)]
 
     outputs = [visit, talk, question, picture]
     # A VLM takes its time, during which others may inspect.

@@ -1,5 +1,6 @@
 """Prompts: edit the normal and the abnormal sentences and see the map change."""
 
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -54,4 +55,4 @@ def _map_image(label: str, name: str) -> gr.Image:
 
 
 def _verdict(prediction: Any) -> str:
-    return f'<p><b>{show.escape(prediction.verdict)}</b></p><p class="vlad-quiet">{show.escape(prediction.model)}</p>'
+    return f'<p><b>{escape(prediction.verdict)}</b></p><p class="vlad-quiet">{escape(prediction.model)}</p>'
