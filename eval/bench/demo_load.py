@@ -2,7 +2,8 @@
 
     python eval/bench/demo_load.py [--clients 16] [--requests 200]
 
-Every answer is compared with the direct prediction of the same picture, so a lost or a mixed-up one is seen. Memory is the server process's.
+Every answer is compared with the direct prediction of the same picture, so a lost or a mixed-up one is seen. Memory is that of the
+server's process.
 """
 
 from __future__ import annotations

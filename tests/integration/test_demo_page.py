@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-
-pytest.importorskip("gradio", reason="the demo needs the extra vlad-anomaly[demo]")
-playwright = pytest.importorskip("playwright.sync_api", reason="a browser is driven by playwright, of the extra vlad-anomaly[dev]")
-
 from demo import EXAMPLES, ScriptedVlm, served
+from PIL import Image
 
 from vlad import AnomalyDetector
 from vlad.app.service import Limits
+
+pytest.importorskip("gradio", reason="the demo needs the extra vlad-anomaly[demo]")
+playwright = pytest.importorskip("playwright.sync_api", reason="a browser is driven by playwright, of the extra vlad-anomaly[dev]")
 
 CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
 SCRATCH = EXAMPLES / "washer_scratch.png"
