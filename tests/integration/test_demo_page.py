@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import struct
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -39,11 +40,16 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def address(browser):
+def running(browser):
     vlm = ScriptedVlm(json.dumps({"answer": HOSTILE, "judgement": "anomalous", "defects": []}))
     detector = AnomalyDetector.from_pretrained("lite", device="cpu")
-    with served(detector, vlm=vlm, limits=Limits(pictures=25)) as (where, _):
-        yield where
+    with served(detector, vlm=vlm, limits=Limits(pictures=25)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def address(running):
+    return running[0]
 
 
 @pytest.fixture
@@ -127,6 +133,22 @@ def test_two_visitors_never_meet(page, browser, address):
     open_tab(page, "Inspect")
     page.locator("#clear-references").click()
     expect(page.locator("#verdict")).to_contain_text("the default for words alone")
+
+
+def test_closing_the_page_deletes_what_it_had(browser, running):
+    address, service = running
+    before = set(service.folder.iterdir())
+    context = browser.new_context()
+    visitor = context.new_page()
+    visitor.goto(address)
+    expect(visitor.locator("#verdict h2")).to_have_text("Something looks wrong")
+    (mine,) = set(service.folder.iterdir()) - before
+    assert list(mine.rglob("*.json"))
+    context.close()
+    end = time.monotonic() + 60
+    while mine.exists() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not mine.exists()
 
 
 def test_what_a_vlm_writes_is_text(page):

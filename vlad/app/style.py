@@ -60,7 +60,7 @@ CSS = """
 .vlad-top p { margin: 0; color: var(--body-text-color-subdued); flex-basis: 100%; max-width: 68rem; }
 .vlad-top .vlad-model { font-size: .82rem; flex-basis: auto; }
 .vlad-card { border-radius: 12px; padding: .9rem 1.1rem; box-shadow: 0 0 0 1px var(--border-color-primary);
-  border-left: 8px solid #71717a !important; background: var(--background-fill-primary); min-height: 168px; }
+  border-left: 8px solid #71717a !important; background: var(--background-fill-primary); min-height: 204px; }
 .vlad-card.vlad-bad { border-left-color: #ea580c !important; } .vlad-card.vlad-good { border-left-color: #0d9488 !important; }
 .vlad-head { display: flex; gap: .9rem; align-items: center; }
 .vlad-head h2 { margin: 0; font-size: 1.35rem; line-height: 1.25; } .vlad-head p { margin: 0; }
@@ -104,13 +104,13 @@ footer .divider { display: none !important; }
 @media (max-width: 640px) {
   /* one column, and what was found comes right after the examples */
   .tabitem, .row, .vlad-table { min-width: 0 !important; max-width: 100% !important; }
-  .vlad-table th, .vlad-table td { white-space: nowrap; }
+  #places th, #places td { white-space: nowrap; }
   #inspect-row { flex-direction: column; flex-wrap: nowrap; }
   #inspect-left, #inspect-right { display: contents; }
   #inspect-left > *, #inspect-right > * { order: 9; width: 100%; }
   #examples-title, #examples, .form:has(#with-references) { order: 1 !important; }
   #verdict, #pair, #pair-legend { order: 2 !important; }
-  #examples, #examples .grid-wrap { height: 208px !important; }
+  #examples, #examples .grid-wrap { height: 232px !important; }
   #editor { height: 460px !important; }
   #pair, #pair > .wrap { max-height: 380px; }
   #batch-gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
