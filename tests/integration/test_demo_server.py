@@ -253,3 +253,11 @@ def test_the_command_refuses(arguments, reason):
 
     run = vlad("demo", "--model", "lite", *arguments)
     assert run.returncode == 2 and reason in run.stderr and "Traceback" not in run.stderr
+
+
+def test_the_command_needs_its_extra(monkeypatch):
+    from command import vlad
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    run = vlad("demo")
+    assert run.returncode == 2 and "pip install 'vlad-anomaly[demo]'" in run.stderr
