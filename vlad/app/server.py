@@ -213,6 +213,10 @@ def serve(service: Service, sock: socket.socket, *, host: str, login: Login | No
             if ready is not None and self.started:
                 ready()
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # pages that are still open are no errors
+            await super().shutdown(sockets)
+
     with private_cache(), sock:
         app = create_app(service, login=login, host=host, port=sock.getsockname()[1])
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)

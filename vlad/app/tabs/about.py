@@ -29,8 +29,8 @@ def _yours(service: Service) -> str:
     if service.vlm is not None:
         elsewhere = f"Nothing is counted. What you ask in the tab Ask goes to {escape(service.vlm.name)} together with the picture."
     return f"""<h2>Your pictures</h2>
-<p>Pictures, good pictures and answers belong to your page alone. What was made of them is deleted when you close it, uploads at the latest
-{minutes} minutes later (the server sweeps every ten minutes). {elsewhere} Limits: {size} MB and {pixels} megapixels a picture,
+<p>Pictures, good pictures and answers belong to your page alone. What was made of them is deleted when you close it, uploaded
+files {minutes} to {minutes + 10} minutes after they came. {elsewhere} Limits: {size} MB and {pixels} megapixels a picture,
 {limits.pictures} pictures a batch, {limits.references} good pictures.</p>"""
 
 
