@@ -221,7 +221,7 @@ def test_uploads_go_with_the_server(lite):
 def test_an_old_upload_is_swept_away(lite, monkeypatch, tmp_path):
     monkeypatch.setattr("vlad.app.build._SWEEP", 1)
     Image.open(SCRATCH).resize((200, 200)).save(tmp_path / "mine.png")
-    with served(lite, limits=Limits(idle_seconds=1)) as (address, _):
+    with served(lite, limits=Limits(idle_seconds=5)) as (address, _):
         Client(address, verbose=False).predict(handle_file(tmp_path / "mine.png"), "", 0, None, api_name="/detect")
         cache, end = Path(os.environ["GRADIO_TEMP_DIR"]), time.monotonic() + 30
         while list(cache.rglob("mine.png")) and time.monotonic() < end:
