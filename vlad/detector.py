@@ -195,6 +195,32 @@ class AnomalyDetector:
 
         return load_detector(cls, Path(folder), backbone=backbone, patch_backbone=patch_backbone, prompts=prompts, **options)
 
+    def copy(self, *, prompts: PromptEnsemble | str | Path | None = None, **settings: Any) -> AnomalyDetector:
+        """Another detector on the same model: the weights are shared and only ever read, while references, prompts and settings belong to
+        the copy. It takes no time and no memory, so every visitor of a server can have one. It starts with this one's references.
+
+        Args:
+            prompts: other prompts than this one's.
+            **settings: fields of `DetectorConfig` that override this one's.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range, or would need the references to be seen again.
+            PromptError: the prompt set is missing or malformed.
+        """
+        other = AnomalyDetector(
+            self.backbone,
+            patch_backbone=self.patch_backbone,
+            prompts=self.prompts if prompts is None else prompts,
+            **(self.config.to_dict() | settings),
+        )
+        if self.memory is not None:
+            wanted, had = other._memory_settings(), self._memory_settings()
+            if wanted != had:
+                raise ConfigError(f"{', '.join(settings)} would need the references to be seen again; copy before fit()")
+            other.memory = self.memory  # never changed in place: fit, add_references and remove_references put another in its place
+        other._text_cache = OrderedDict(self._text_cache)  # its keys hold the prompts' fingerprint
+        return other
+
     def text_vectors(self, class_name: str | None = None) -> Tensor:
         """Unit vectors (2, D) of the normal and the anomalous sentences for a class name, float32; cached.
 

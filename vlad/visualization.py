@@ -58,6 +58,28 @@ def draw_overlay(
     Raises:
         ValueError: map or mask have another size than the picture, or max_side is below 64.
     """
+    canvas = draw_heat(image, anomaly_map, threshold=threshold, mask=mask, max_side=max_side)
+    return _with_legend(Image.fromarray(canvas), threshold, headline, is_anomalous, footer)
+
+
+def draw_heat(
+    image: np.ndarray,
+    anomaly_map: np.ndarray,
+    *,
+    threshold: float,
+    mask: np.ndarray | None = None,
+    opacity: float = _MAX_OPACITY,
+    max_side: int | None = 1600,
+) -> np.ndarray:
+    """The picture with its heat and the outline of the mask, uint8 (h, w, 3) RGB.
+
+    Args:
+        image, anomaly_map, threshold, mask, max_side: as of `draw_overlay`.
+        opacity: of the hottest places, in [0, 1].
+
+    Raises:
+        ValueError: as of `draw_overlay`.
+    """
     if max_side is not None and max_side < 64:
         raise ValueError(f"max_side must be None or at least 64 pixels, got {max_side}")
     for name, array in (("anomaly_map", anomaly_map), ("mask", mask)):
@@ -72,10 +94,10 @@ def draw_overlay(
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         image = cv2.resize(image, size, interpolation=how)
         anomaly_map = cv2.resize(anomaly_map.astype(np.float32), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    canvas = _blend_heat(image, anomaly_map, threshold)
+    canvas = _blend_heat(image, anomaly_map, threshold, opacity)
     if mask is not None and mask.any():
         _draw_contours(canvas, mask, size)
-    return _with_legend(Image.fromarray(canvas), threshold, headline, is_anomalous, footer)
+    return canvas
 
 
 def draw_places(image: np.ndarray, places: Sequence[tuple[str, tuple[int, int, int, int]]], *, max_side: int = 768) -> np.ndarray:
@@ -108,9 +130,9 @@ def draw_places(image: np.ndarray, places: Sequence[tuple[str, tuple[int, int, i
     return np.array(canvas)
 
 
-def _blend_heat(image: np.ndarray, anomaly_map: np.ndarray, threshold: float) -> np.ndarray:
+def _blend_heat(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, most: float) -> np.ndarray:
     position = absolute_scale(anomaly_map, threshold)
-    opacity = _MAX_OPACITY * np.clip((position - _HEAT_FROM) / (_HEAT_FULL - _HEAT_FROM), 0, 1)[..., None]
+    opacity = most * np.clip((position - _HEAT_FROM) / (_HEAT_FULL - _HEAT_FROM), 0, 1)[..., None]
     heat = _colour_table()[(position * 255).round().astype(np.uint8)]
     return (image * (1 - opacity) + heat * opacity).round().astype(np.uint8)
 

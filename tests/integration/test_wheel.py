@@ -36,6 +36,7 @@ def test_wheel_holds_prompts_and_model(packages):
     assert len(shipped) >= 10 and shipped <= names and "vlad/_prompts/defects/generic.yaml" in names
     assert {"vlad/lite/weights.safetensors", "vlad/lite/README.md", "vlad/py.typed"} <= names
     assert {"vlad/_eval/anchors.yaml", "vlad/_eval/configs/mvtec.yaml", "vlad/evaluation/templates/report.html"} <= names
+    assert {"vlad/_examples/washer_scratch.png", "vlad/_examples/references/washer/1.png"} <= names  # what `vlad demo` shows first
     assert not any(name.startswith(("tests/", "demos/", "prompts/")) for name in names)
     assert packages[".whl"].stat().st_size <= LIMIT
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from vlad import __version__
-from vlad.cli import ask, checklist, detect, doctor, eval, fit, prompts
+from vlad.cli import ask, checklist, demo, detect, doctor, eval, fit, prompts
 from vlad.cli.printing import printable
 from vlad.errors import VladError, VladWarning
 
@@ -35,6 +35,7 @@ app.command(name="fit")(fit.fit)
 app.command(name="ask")(ask.ask)
 app.add_typer(checklist.app, name="checklist")
 app.add_typer(eval.app, name="eval")
+app.command(name="demo")(demo.demo)
 app.add_typer(prompts.app, name="prompts")
 app.command(name="doctor")(doctor.doctor)
 

@@ -1,0 +1,68 @@
+"""The demo, served inside the test's process on a free port of the loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlad.vlm.backends.base import Limits, Message, Reply
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "demos" / "examples"
+
+
+class ScriptedVlm:
+    """Says what it was told to say, in pieces."""
+
+    most_images = None
+    name = "scripted"
+
+    def __init__(self, reply: str) -> None:
+        self.reply = reply
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        limits: Limits | None = None,
+        schema: dict[str, Any] | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Reply:
+        for start in range(0, len(self.reply), 7):
+            if on_text is not None:
+                on_text(self.reply[start : start + 7])
+        return Reply(self.reply, "stop", 0.0)
+
+    def letters(self, messages: Sequence[Message], letters: Sequence[str]) -> dict[str, float] | None:
+        return None
+
+
+@contextlib.contextmanager
+def served(detector: Any, **options: Any) -> Iterator[tuple[str, Any]]:
+    """Address and service of a running demo; `login` goes to the server, `vlm` and `limits` to the service."""
+    import uvicorn
+
+    from vlad.app.examples import find_examples
+    from vlad.app.server import create_app, listen, private_cache
+    from vlad.app.service import Service
+
+    login = options.pop("login", None)
+    service = Service(detector, examples=find_examples(), **options)
+    with private_cache(), listen("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(create_app(service, login=login, port=port), log_level="error", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+        thread.start()
+        end = time.monotonic() + 60
+        while not server.started and time.monotonic() < end:
+            time.sleep(0.05)
+        assert server.started, "the demo did not start in a minute"
+        try:
+            yield f"http://127.0.0.1:{port}", service
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            service.close()

@@ -1,0 +1,274 @@
+"""The demo as programs meet it: gradio_client, plain HTTP, and those who try what they should not."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", reason="the demo needs the extra vlad-anomaly[demo]")
+
+from demo import EXAMPLES, ScriptedVlm, served
+from gradio_client import Client, handle_file
+
+from vlad import AnomalyDetector
+from vlad.app.service import Limits
+
+SCRATCH, GOOD = EXAMPLES / "washer_scratch.png", EXAMPLES / "washer_good.png"
+REFERENCES = sorted((EXAMPLES / "references" / "washer").iterdir())[:2]
+
+
+@pytest.fixture(scope="module")
+def lite() -> AnomalyDetector:
+    return AnomalyDetector.from_pretrained("lite", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def demo(lite):
+    with served(lite, limits=Limits(file_bytes=2 * 2**20, pictures=20)) as (address, service):
+        yield address, service
+
+
+@pytest.fixture(scope="module")
+def client(demo):
+    return Client(demo[0], verbose=False)
+
+
+def fetch(address: str, *, body: bytes | None = None, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body, whatever the status."""
+    request = urllib.request.Request(address, data=body, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read()
+
+
+def form(fields: dict[str, str], name: str | None = "part.png", data: bytes = b"") -> dict[str, Any]:
+    """A multipart request as any client sends it."""
+    parts = [f'--x\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode() for key, value in fields.items()]
+    if name is not None:
+        parts.append(f'--x\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n\r\n'.encode() + data + b"\r\n")
+    return {"body": b"".join(parts) + b"--x--\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=x"}}
+
+
+def test_plain_http_gives_what_python_gives(demo, lite):
+    status, _, body = fetch(f"{demo[0]}/v1/detect", **form({"class_name": "washer", "threshold": "0.4"}, data=SCRATCH.read_bytes()))
+    expected = lite.predict(SCRATCH, class_name="washer", threshold=0.4).to_dict()
+    assert status == 200
+    found = json.loads(body)
+    assert found.pop("image_path") == "part.png" and found.pop("seconds") > 0
+    assert found == {key: value for key, value in expected.items() if key not in ("image_path", "seconds")}
+    status, _, body = fetch(f"{demo[0]}/healthz")
+    assert status == 200 and json.loads(body)["model"] == lite.model_name
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "reason"),
+    [
+        (form({}, data=b"no picture"), 422, "is none of"),
+        (form({}, data=b""), 422, "empty"),
+        (form({}, name=None), 422, "image"),
+        (form({"threshold": "2"}, data=b"x"), 422, "threshold"),
+        (form({"class_name": "x" * 200}, data=SCRATCH.read_bytes()), 400, "at most 100"),
+        (form({}, data=b"\0" * (3 * 2**20)), 413, "2 MB"),
+    ],
+)
+def test_bad_requests_get_clear_json(demo, request_, status, reason):
+    code, _, body = fetch(f"{demo[0]}/v1/detect", **request_)
+    assert code == status and reason in json.loads(body)["error"] and b"Traceback" not in body
+
+
+def test_a_body_without_a_length_is_cut_off_too(demo):
+    def endless():
+        for _ in range(64):
+            yield b"\0" * 2**16
+
+    request = urllib.request.Request(
+        f"{demo[0]}/v1/detect", data=endless(), headers={"Content-Type": "multipart/form-data; boundary=x"}, method="POST"
+    )
+    with pytest.raises((urllib.error.HTTPError, ConnectionError, urllib.error.URLError)) as error:
+        urllib.request.urlopen(request, timeout=60)
+    assert getattr(error.value, "code", 413) in (400, 413) and fetch(f"{demo[0]}/healthz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../../../../etc/passwd", "..%2f..%2f..%2fetc%2fpasswd", "/proc/self/environ", str(Path(__file__).resolve())],
+)
+@pytest.mark.parametrize("route", ["gradio_api/file=", "file=", "gradio_api/file/", "gradio_api/stream/", ""])
+def test_files_of_the_server_stay_there(demo, route, path):
+    status, _, body = fetch(f"{demo[0]}/{route}{path}")
+    assert status >= 400 or (b"root:" not in body and b"importorskip" not in body and b"PATH=" not in body)
+    if route == "gradio_api/file=":
+        assert status in (403, 404)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", str(Path(__file__).resolve()), "../../etc/passwd", "http://127.0.0.1:9/x.png", "file:///etc/passwd"]
+)
+@pytest.mark.parametrize(("endpoint", "several"), [("detect", False), ("detect_batch", True)])
+def test_a_path_that_was_never_uploaded_is_refused(demo, path, endpoint, several):
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": "part.png"}
+    inputs = [[file] if several else file, "", 0, None]
+    status, _, body = fetch(
+        f"{demo[0]}/gradio_api/call/{endpoint}", body=json.dumps({"data": inputs}).encode(), headers={"Content-Type": "application/json"}
+    )
+    if status == 200:
+        _, _, body = fetch(f"{demo[0]}/gradio_api/call/{endpoint}/{json.loads(body)['event_id']}")
+        assert b"event: error" in body
+    assert b"root:" not in body and b"pred_score" not in body
+
+
+def test_every_action_is_an_endpoint_and_nothing_else_is(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)
+    assert set(endpoints["named_endpoints"]) == {
+        f"/{name}" for name in ("detect", "heat_map", "detect_batch", "find_painted", "ask", "compare_prompts", "describe_model")
+    }
+    assert not endpoints["unnamed_endpoints"]
+
+
+def test_endpoints_give_what_python_gives(client, lite, tmp_path):
+    found = client.predict(handle_file(SCRATCH), "washer", 0, None, api_name="/detect")
+    assert found["pred_score"] == lite.predict(SCRATCH, class_name="washer").pred_score
+    fitted = lite.copy().fit(REFERENCES).predict(SCRATCH)
+    beside = client.predict(handle_file(SCRATCH), "", 0, [handle_file(path) for path in REFERENCES], api_name="/detect")
+    assert (beside["pred_score"], beside["threshold"], beside["threshold_source"]) == (fitted.pred_score, fitted.threshold, "references")
+    assert lite.memory is None
+    drawn = client.predict(handle_file(SCRATCH), "washer", 0.5, None, api_name="/heat_map")
+    assert Image.open(drawn).size[0] == 512
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    batch = client.predict([handle_file(path) for path in (GOOD, SCRATCH, bad)], "", 0, None, api_name="/detect_batch")
+    assert [row["picture"] for row in batch["results"]] == ["washer_scratch.png", "washer_good.png"] and len(batch["failed"]) == 1
+    painted = np.array(Image.open(GOOD))
+    painted[230:250, 100:160] = 15
+    Image.fromarray(painted).save(tmp_path / "painted.png")
+    paint = client.predict(handle_file(GOOD), handle_file(tmp_path / "painted.png"), "washer", api_name="/find_painted")
+    assert paint["after"]["pred_score"] > paint["before"]["pred_score"]
+    answer = client.predict(handle_file(SCRATCH), "Where is it?", "washer", None, api_name="/ask")
+    assert answer["verdict"] == "anomalous" and answer["defects"] and "A" in answer["text"]
+    words = client.predict(handle_file(SCRATCH), "a good {class_name}", "a broken {class_name}", "washer", api_name="/compare_prompts")
+    assert words["shipped"]["prompts"] == "winclip" and words["own"]["prompts"] == "sentences"
+    assert client.predict(api_name="/describe_model")["model"] == lite.model_name
+
+
+def test_endpoints_say_what_is_wrong_and_go_on(client, tmp_path):
+    bad = tmp_path / "notes.png"
+    bad.write_text("no picture")
+    with pytest.raises(Exception, match=r"notes\.png: is none of"):
+        client.predict(handle_file(bad), "", 0, None, api_name="/detect")
+    with pytest.raises(Exception, match=r"between 0 and 1|is greater than maximum"):
+        client.predict(handle_file(SCRATCH), "", 7, None, api_name="/detect")
+    assert client.predict(handle_file(SCRATCH), "", 0, None, api_name="/detect")["pred_label"]
+
+
+def test_what_breaks_on_the_server_stays_there(demo, client, monkeypatch, caplog):
+    monkeypatch.setattr(AnomalyDetector, "predict", lambda *_, **__: 1 / 0)
+    with pytest.raises(Exception, match="went wrong on the server") as error:
+        client.predict(handle_file(SCRATCH), "", 0, None, api_name="/detect")
+    assert "division" not in str(error.value) and "division" in caplog.text
+    status, _, body = fetch(f"{demo[0]}/v1/detect", **form({}, data=SCRATCH.read_bytes()))
+    assert status == 500 and b"division" not in body
+
+
+def test_mcp_tools_carry_the_docstrings(demo):
+    pytest.importorskip("mcp", reason="MCP needs gradio[mcp]")
+    status, _, body = fetch(f"{demo[0]}/gradio_api/mcp/schema")
+    tools = {tool["name"].rpartition("_detect")[1] or tool["name"]: tool for tool in json.loads(body)}
+    assert status == 200 and any("Say whether a picture shows an anomaly" in tool["description"] for tool in tools.values())
+    assert len(json.loads(body)) == 7
+
+
+def test_a_login_guards_page_and_endpoint(lite):
+    with served(lite, login=("anna", "secret")) as (address, _):
+        request = form({}, data=SCRATCH.read_bytes())
+        assert fetch(f"{address}/v1/detect", **request)[0] == 401
+        for token, status in (("anna:wrong", 401), ("anna:secret", 200)):
+            request["headers"]["Authorization"] = f"Basic {base64.b64encode(token.encode()).decode()}"
+            assert fetch(f"{address}/v1/detect", **request)[0] == status
+        assert fetch(f"{address}/gradio_api/info")[0] == 401 and fetch(f"{address}/healthz")[0] == 200
+        assert b"auth_required" in fetch(address)[2]
+
+
+def test_a_vlm_answers_through_the_endpoint(lite):
+    reply = json.dumps({"answer": "A scratch at <b>A</b>.", "judgement": "anomalous", "defects": []})
+    with served(lite, vlm=ScriptedVlm(reply)) as (address, _):
+        answer = Client(address, verbose=False).predict(handle_file(SCRATCH), "What is wrong?", "washer", None, api_name="/ask")
+    assert answer["text"] == "A scratch at <b>A</b>." and answer["model"].startswith("scripted")
+
+
+def test_uploads_go_with_the_server(lite):
+    with served(lite) as (address, service):
+        Client(address, verbose=False).predict(handle_file(SCRATCH), "", 0, None, api_name="/detect")
+        cache = Path(os.environ["GRADIO_TEMP_DIR"])
+        assert list(cache.rglob("*.png")) and service.folder.is_dir() and not list(service.folder.iterdir())
+    assert not cache.exists() and not service.folder.exists()
+
+
+def test_an_old_upload_is_swept_away(lite, monkeypatch, tmp_path):
+    monkeypatch.setattr("vlad.app.build._SWEEP", 1)
+    Image.open(SCRATCH).resize((200, 200)).save(tmp_path / "mine.png")
+    with served(lite, limits=Limits(idle_seconds=5)) as (address, _):
+        Client(address, verbose=False).predict(handle_file(tmp_path / "mine.png"), "", 0, None, api_name="/detect")
+        cache, end = Path(os.environ["GRADIO_TEMP_DIR"]), time.monotonic() + 30
+        while list(cache.rglob("mine.png")) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert not list(cache.rglob("mine.png")) and list(cache.rglob("washer_good.png"))  # the examples stay
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "vlad", "demo", "--model", "lite", "--device", "cpu", *arguments]
+
+
+def test_the_command_says_where_it_is_and_stops_cleanly(tmp_path):
+    log = tmp_path / "log"
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TMPDIR": str(tmp_path)}
+    with log.open("w") as file:
+        process = subprocess.Popen(command("--port", "0"), stderr=file, stdout=file, env=environment)
+    try:
+        end = time.monotonic() + 120
+        while "http://127.0.0.1:" not in log.read_text() and time.monotonic() < end and process.poll() is None:
+            time.sleep(0.2)
+        address = next(word for word in log.read_text().split() if word.startswith("http://"))
+        assert fetch(f"{address}/healthz")[0] == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        code = process.wait(30)
+    assert code == 0 and "Traceback" not in log.read_text() and log.read_text().endswith("uploads are deleted\n"), log.read_text()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("vlad")] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--host", "0.0.0.0"], "lets other machines in"),
+        (["--auth", "anna"], "USER:PASSWORD"),
+        (["--host", "192.0.2.1", "--allow-public"], "cannot listen"),
+    ],
+)
+def test_the_command_refuses(arguments, reason):
+    from command import vlad
+
+    run = vlad("demo", "--model", "lite", *arguments)
+    assert run.returncode == 2 and reason in run.stderr and "Traceback" not in run.stderr
+
+
+def test_the_command_needs_its_extra(monkeypatch):
+    from command import vlad
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    run = vlad("demo")
+    assert run.returncode == 2 and "pip install 'vlad-anomaly[demo]'" in run.stderr

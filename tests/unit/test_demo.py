@@ -1,0 +1,268 @@
+"""The demo's plain functions, on the embedded model and without a server."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlad import AnomalyDetector
+from vlad.app import chat, handlers, show
+from vlad.app.batches import Batch, Row, run_batch, time_left
+from vlad.app.examples import find_examples
+from vlad.app.painting import look_for_paint
+from vlad.app.service import BusyError, Limits, Service
+from vlad.app.uploads import read_upload, short_name
+from vlad.app.visit import Visit
+from vlad.app.wording import ANOMALOUS, NORMAL, compare_words
+from vlad.cli.demo import is_loopback
+from vlad.errors import ConfigError, ImageReadError, VladWarning
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "demos" / "examples"
+SCRATCH, GOOD = EXAMPLES / "washer_scratch.png", EXAMPLES / "capsule_good.png"
+
+
+@pytest.fixture(scope="module")
+def lite() -> AnomalyDetector:
+    return AnomalyDetector.from_pretrained("lite", device="cpu")
+
+
+@pytest.fixture
+def service(lite):
+    service = Service(lite, limits=Limits(pictures=30, references=4), examples=find_examples())
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def visit(service):
+    return Visit.begin(service)
+
+
+def png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
+
+
+BAD = {
+    "truncated.png": (SCRATCH.read_bytes()[:2000], "cut off"),
+    "text.png": (b"this is a text and no picture at all", "is none of"),
+    "empty.png": (b"", "empty"),
+    "huge.png": (png_header(20_000, 10_000), "200,000,000 pixels"),
+    "heavy.png": (b"\0" * (21 * 2**20), "21 MB"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_upload_is_named_and_its_place_on_the_server_is_not(service, visit, tmp_path, name):
+    data, reason = BAD[name]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ImageReadError, match=reason) as error:
+        handlers.inspect(service, visit, tmp_path / name)
+    assert str(error.value).startswith(f"{name}: ") and str(tmp_path) not in str(error.value)
+    assert handlers.inspect(service, visit, SCRATCH).pred_label  # the visitor goes on
+
+
+def test_sixteen_bits_and_cmyk_are_read_as_vlad_reads_them(service, tmp_path):
+    grey = (np.linspace(0, 1, 64 * 64).reshape(64, 64) * 65535).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    assert np.array_equal(read_upload(tmp_path / "deep.png", service.limits)[..., 0], ((grey.astype(np.uint32) + 128) // 257))
+    Image.new("CMYK", (40, 30), (0, 255, 255, 0)).save(tmp_path / "print.jpg")
+    red = read_upload(tmp_path / "print.jpg", service.limits)[15, 20]
+    assert red[0] > 200 and red[1] < 60
+
+
+def test_a_threshold_moves_without_the_model_and_as_predict_would(service, visit, monkeypatch):
+    handlers.inspect(service, visit, SCRATCH, "washer")
+    expected = service.detector.predict(SCRATCH, class_name="washer", threshold=0.9)
+    monkeypatch.setattr(type(service.detector.encoder), "see", lambda *_, **__: pytest.fail("the model ran"))
+    found = handlers.adjust(visit, 0.9, 0.9)
+    assert (found.pred_label, found.threshold_source, found.regions) == (expected.pred_label, "user", expected.regions)
+    assert not handlers.adjust(visit, 1.0, 1.0).pred_label and visit.prediction.regions == ()
+
+
+def test_references_belong_to_one_visitor(service, visit):
+    other = Visit.begin(service)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", VladWarning)  # notes are handed over, not printed
+        told = handlers.add_references(service, visit, sorted((EXAMPLES / "references" / "washer").iterdir())[:2])
+    assert len(told.names) == 2 and any("guess" in note for note in told.notes)
+    mine, theirs = (handlers.inspect(service, one, SCRATCH) for one in (visit, other))
+    assert (mine.threshold_source, theirs.threshold_source) == ("references", "text")
+    assert service.detector.memory is None and other.detector.encoder.joint is visit.detector.encoder.joint
+    with pytest.raises(ConfigError, match="At most 4"):
+        handlers.add_references(service, visit, [SCRATCH] * 3)
+    folder = visit.folder
+    assert list(folder.rglob("*.png"))
+    visit.forget()
+    assert not folder.exists() and visit.picture is None and visit.detector.memory is None
+
+
+def test_files_for_download_hold_the_result(service, visit):
+    handlers.inspect(service, visit, SCRATCH, name='we/ird "näme".png')
+    files = handlers.write_files(visit)
+    assert all(path.parent.parent == visit.folder for path in files.values())
+    assert json.loads(files["json"].read_text())["pred_score"] == visit.prediction.pred_score
+    with Image.open(files["map"]) as raw:
+        assert np.array_equal(np.array(raw), visit.prediction.anomaly_map)
+
+
+def test_a_batch_survives_what_is_in_an_archive(service, visit, tmp_path):
+    archive = tmp_path / "parts.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("../../../evil.png", SCRATCH.read_bytes())
+        file.writestr("bomb.png", b"\0" * (21 * 2**20))
+        file.writestr("text.png", "no picture")
+        file.writestr("notes.txt", "left out without a word")
+    (tmp_path / "broken.zip").write_bytes(b"PK no archive")
+    *_, batch = run_batch(service, visit, [archive, GOOD, tmp_path / "broken.zip"])
+    assert [row.name for row in batch.sorted_rows] == ["parts.zip/evil.png", "capsule_good.png"]
+    assert {row.name for row in batch.failed} == {"parts.zip/bomb.png", "parts.zip/text.png", "broken.zip"}
+    assert not list(tmp_path.parent.rglob("evil.png")) and "too large when unpacked" in batch.failed[0].error
+    assert batch.summary() == "2 of 5 inspected, 2 anomalous, 0 normal, 3 could not be read"
+    scores = [line.split(",")[1] for line in batch.to_csv().splitlines()[1:3]]
+    assert float(scores[0]) > float(scores[1]) and batch.rows[0].heat.shape[2] == 3
+
+
+def test_a_batch_has_limits(lite, service, visit):
+    with pytest.raises(ConfigError, match="These are 500 pictures, and at most 30"):
+        run_batch(service, visit, [SCRATCH] * 500).__next__()
+    with pytest.raises(ConfigError, match="no picture"):
+        next(run_batch(service, visit, []))
+    hasty = Service(lite, limits=Limits(batch_seconds=-1))
+    (batch,) = run_batch(hasty, Visit.begin(hasty), [SCRATCH])
+    assert batch.cut_off and not batch.rows
+    hasty.close()
+
+
+def test_a_name_is_no_formula_and_no_markup():
+    batch = Batch(1, [Row("=HYPERLINK(1)", error="=HYPERLINK(1): bad")])
+    assert "'=HYPERLINK(1)" in batch.to_csv()
+    assert short_name("../../a\n<b>.png") == "a?<b>.png" and len(short_name("x" * 300)) <= 81
+    assert "<script>" not in show.waiting_card("<script>", "<script>")
+    assert (time_left(10, 5, 10), time_left(100, 1, 10)) == ("about 10 s left", "about 15 min left")
+
+
+def test_paint_is_found_where_it_is(service):
+    clean = read_upload(GOOD, service.limits)
+    painted = clean.copy()
+    painted[200:215, 180:300] = 20
+    capsule = next(example for example in service.examples if example.path == GOOD)
+    found = look_for_paint(service, handlers.fitted_copy(service, capsule), clean, painted)
+    assert found.found and not found.before.pred_label and found.covered > 0.3
+    assert found.painted.sum() == pytest.approx(15 * 120, rel=0.01)
+    with pytest.raises(ConfigError, match="Nothing is painted"):
+        look_for_paint(service, service.detector, clean, clean)
+    with pytest.raises(ConfigError, match="without cropping"):
+        look_for_paint(service, service.detector, clean, painted[:-1])
+
+
+def test_words_change_the_map_and_swapping_them_turns_it_over(service):
+    picture = read_upload(SCRATCH, service.limits)
+    normal, anomalous = "\n".join(NORMAL), "\n".join(ANOMALOUS)
+    found = compare_words(service, picture, "washer", normal, anomalous)
+    swapped = compare_words(service, picture, "washer", anomalous, normal)
+    assert found.own.pred_score > 0.9 and found.own.pred_score + swapped.own.pred_score == pytest.approx(1, abs=1e-5)
+    assert np.array_equal(found.shipped.anomaly_map, swapped.shipped.anomaly_map)
+    with pytest.raises(ConfigError, match="no normal sentence"):
+        compare_words(service, picture, "", " \n", anomalous)
+    noted = compare_words(service, picture, "", normal, "a photo of a zygomorphic thing.").notes
+    assert any("zygomorphic" in note for note in noted)
+
+
+def test_questions_continue_one_conversation_until_the_picture_changes(service, visit):
+    with pytest.raises(ConfigError, match="no picture to ask"):
+        next(chat.ask(service, visit, "What is wrong?"))
+    handlers.inspect(service, visit, SCRATCH, "washer")
+    (first,) = chat.ask(service, visit, "What is wrong?")
+    (second,) = chat.ask(service, visit, "Where is it?")
+    assert first.verdict == "anomalous" and len(visit.conversation.answers) == 2 and second.question == "Where is it?"
+    handlers.inspect(service, visit, GOOD)
+    assert visit.conversation is None
+    for question in ("", "x" * 501):
+        with pytest.raises(ConfigError, match="question"):
+            next(chat.ask(service, visit, question))
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ('{"answer": "A scr', "A scr"),
+        ('{"answer": "A \\"deep\\" scratch\\', 'A "deep" scratch'),
+        ('{"answer": "caf\\u00', "caf"),
+        ('{"ans', ""),
+        ('```json\n{"answer": "two\\nlines", "judge', "two\nlines"),
+        ("It is scratched.", "It is scratched."),
+    ],
+)
+def test_what_a_vlm_has_written_so_far(raw, words):
+    assert chat.readable(raw) == words
+
+
+def test_an_example_is_fitted_once_for_all(service, monkeypatch):
+    example = service.examples[0]
+    first, second = Visit.begin(service), Visit.begin(service)
+    assert handlers.inspect_example(service, first, example, with_references=True).threshold_source == "references"
+    monkeypatch.setattr(AnomalyDetector, "fit", lambda *_, **__: pytest.fail("fitted twice"))
+    handlers.inspect_example(service, second, example, with_references=True)
+    assert len(second.references) == 4 == len(second.thumbnails)
+    assert handlers.inspect_example(service, first, example).threshold_source == "text" and first.references == ()
+
+
+def test_a_copy_shares_weights_alone(lite):
+    copy = lite.copy(threshold=0.3)
+    copy.fit(sorted((EXAMPLES / "references" / "washer").iterdir())[:2])
+    assert lite.memory is None and lite.config.threshold is None and copy.backbone is lite.backbone
+    twin = copy.copy()
+    twin.remove_references([twin.references[0]])
+    assert (len(copy.references), len(twin.references)) == (2, 1)
+    assert copy.predict(SCRATCH).pred_score == copy.copy().predict(SCRATCH).pred_score
+    with pytest.raises(ConfigError, match="seen again"):
+        copy.copy(rotations=1)
+
+
+def test_the_model_is_for_one_at_a_time(lite):
+    service = Service(lite, limits=Limits(seconds=0.05, waiting=1))
+    with service.turn(), pytest.raises(BusyError, match="busy"), service.turn():
+        pass
+    with service.turn():
+        pass
+    crowded = Service(lite, limits=Limits(waiting=0))
+    with pytest.raises(BusyError, match="Too many"), crowded.turn():
+        pass
+    service.close(), crowded.close()
+
+
+@pytest.mark.parametrize(("host", "inside"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("part", False)])
+def test_loopback(host, inside):
+    assert is_loopback(host) is inside
+
+
+def test_the_next_free_port():
+    from vlad.app.server import listen
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with listen("127.0.0.1", port) as sock:
+            assert port < sock.getsockname()[1] < port + 20
+    with pytest.raises(ConfigError, match="cannot listen"):
+        listen("192.0.2.1", 7860)
+
+
+def test_the_histogram_says_what_it_shows():
+    drawn = show.histogram([0.1, 0.2, 0.9], 0.5)
+    assert "3 scores" in drawn and "1 above the threshold" in drawn and drawn.count("vlad-hot") == 1
+    assert "No picture" in show.histogram([], None)

@@ -1,0 +1,65 @@
+"""The page: header, tabs, endpoints, and when a visitor's things are deleted."""
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from vlad.app import api
+from vlad.app.service import Service
+from vlad.app.tabs import about, ask, batch, draw, inspect, prompts
+from vlad.app.visit import Visit
+
+_SWEEP = 600  # seconds between two looks at the cache
+
+
+def build_page(service: Service) -> gr.Blocks:
+    """The page of a service. It starts nothing; `vlad.app.server` serves it."""
+    limits = service.limits
+    with gr.Blocks(
+        title="vlad: is something wrong, and where?", analytics_enabled=False, delete_cache=(_SWEEP, limits.idle_seconds)
+    ) as page:
+        visit = gr.State(None, time_to_live=limits.idle_seconds, delete_callback=_forget)
+        gr.HTML(
+            '<header class="vlad-top"><h1>Is something wrong with this picture, and where?</h1>'
+            "<p>vlad finds defects without training. Click an example or drop a picture: you get a verdict and a heat map. Better still: "
+            f'add a few good pictures.</p><p class="vlad-model">Model: <b>{escape(service.model)}</b></p></header>'
+        )
+        with gr.Tab("Inspect", id="inspect"):
+            opening = inspect.build(service, visit)
+        with gr.Tab("Batch", id="batch"):
+            batch.build(service, visit)
+        with gr.Tab("Draw a defect", id="draw"):
+            draw.build(service)
+        with gr.Tab("Ask", id="ask") as asking:
+            show_picture, inputs, outputs = ask.build(service, visit)
+        with gr.Tab("Prompts", id="prompts"):
+            prompts.build(service, visit)
+        with gr.Tab("About", id="about"):
+            about.build(service)
+        api.build(service)
+        asking.select(show_picture, inputs, outputs, api_visibility="private", concurrency_limit=None, show_progress="hidden")
+        if opening:
+            action, needed, filled, options = opening
+            page.load(action, needed, filled, **options)
+        page.unload(_leave(page))
+    page.queue(max_size=limits.waiting, api_open=False, default_concurrency_limit=1)
+    page.state_session_capacity = limits.visitors
+    # Gradio looks whether a file was uploaded only on pages that `launch` started: on a mounted one a client could name any file of the
+    # server and have it read.
+    page.has_launched = True
+    return page
+
+
+def _leave(page: gr.Blocks) -> Any:
+    def leave(request: gr.Request) -> None:
+        """Delete at once what Gradio would keep for an hour."""
+        if request.session_hash:
+            page.state_holder.delete_state(request.session_hash)
+
+    return leave
+
+
+def _forget(value: Any) -> None:
+    if isinstance(value, Visit):
+        value.forget()

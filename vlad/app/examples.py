@@ -1,0 +1,52 @@
+"""Example pictures with good ones of the same product, from the folder `demos` of a source tree or from inside the wheel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlad.images import find_images
+
+# Picture, product, class name, what the visitor is told.
+_KNOWN = (
+    ("washer_scratch", "washer", "washer", "Scratch"),
+    ("leather_cut", "leather", "leather", "Cut"),
+    ("circuit_board_debris", "circuit_board", "circuit board", "Debris"),
+    ("screw_bent", "screw", "screw", "Bent"),
+    ("capsule_crack", "capsule", "capsule", "Crack"),
+    ("washer_good", "washer", "washer", "Good"),
+    ("leather_good", "leather", "leather", "Good"),
+    ("capsule_good", "capsule", "capsule", "Good"),
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture to try.
+
+    Attributes:
+        path: of the picture.
+        product: folder of its references.
+        class_name: noun for the prompts.
+        caption: for people.
+        references: good pictures of the same product.
+    """
+
+    path: Path
+    product: str
+    class_name: str
+    caption: str
+    references: tuple[Path, ...]
+
+
+def find_examples() -> tuple[Example, ...]:
+    """The shipped examples; empty where neither place has them."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "_examples", package.parent / "demos" / "examples"):
+        if folder.is_dir():
+            return tuple(
+                Example(folder / f"{name}.png", product, noun, caption, tuple(find_images([folder / "references" / product])))
+                for name, product, noun, caption in _KNOWN
+                if (folder / f"{name}.png").is_file()
+            )
+    return ()

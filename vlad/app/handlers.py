@@ -1,0 +1,188 @@
+"""What the page does, as plain functions of the service and one visitor; none of them knows Gradio."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from vlad.app.notes import noted, quietly
+from vlad.app.show import shrink
+from vlad.app.uploads import read_upload, short_name
+from vlad.errors import ConfigError, ImageReadError
+from vlad.vlm.answer import Place
+from vlad.vlm.places import find_places
+
+if TYPE_CHECKING:
+    from vlad.app.examples import Example
+    from vlad.app.service import Service
+    from vlad.app.visit import Visit
+    from vlad.detector import AnomalyDetector
+    from vlad.prediction import Prediction
+
+MOST_PLACES = 8
+_MOST_CLASS_NAME = 100
+_THUMBNAIL = 320
+
+
+@dataclass(frozen=True)
+class References:
+    """Good pictures after some were given: all their names, those that were left out and why, and what vlad notes about them."""
+
+    names: tuple[str, ...]
+    refused: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def inspect(service: Service, visit: Visit, path: str | Path | None, class_name: str = "", *, name: str | None = None) -> Prediction:
+    """Inspect an uploaded picture with the visitor's references; it becomes the visitor's current picture.
+
+    Raises:
+        ConfigError: there is no picture, or the class name is too long.
+        ImageReadError: it cannot be read.
+        BusyError: the model is busy.
+    """
+    if path is None:
+        raise ConfigError("There is no picture yet; drop one, or choose an example.")
+    with service.turn():
+        picture = read_upload(path, service.limits, name=name)
+    return inspect_array(service, visit, picture, class_name, name=short_name(name or Path(path).name))
+
+
+def inspect_array(service: Service, visit: Visit, picture: np.ndarray, class_name: str = "", *, name: str = "picture") -> Prediction:
+    """As `inspect`, for a picture uint8 (H, W, 3) RGB."""
+    noun = checked_class_name(class_name)
+    with service.turn(), quietly():
+        prediction = visit.detector.predict(picture, class_name=noun or None)
+    visit.name, visit.picture, visit.class_name, visit.conversation = Path(name).stem or "picture", picture, noun, None
+    visit.prediction = replace(prediction, image_path=name)
+    return visit.prediction
+
+
+def inspect_example(service: Service, visit: Visit, example: Example, *, with_references: bool = False) -> Prediction:
+    """Inspect an example, on request beside good pictures of the same product, which replace the visitor's."""
+    if with_references or service.detector.encoder.joint is None:
+        service.fit_example(visit.detector, example)
+        visit.references = tuple(path.name for path in example.references)
+        with service.turn():
+            visit.thumbnails = tuple(shrink(read_upload(path, service.limits), _THUMBNAIL) for path in example.references)
+    else:
+        clear_references(service, visit)
+    return inspect(service, visit, example.path, example.class_name)
+
+
+def add_references(service: Service, visit: Visit, paths: Sequence[str | Path], class_name: str = "") -> References:
+    """Remember uploaded good pictures beside those given before. An unreadable one is named and left out; the bytes of the others are
+    kept in the visitor's folder, because a later calibration looks at them again.
+
+    Raises:
+        ConfigError: there would be too many, or none is given.
+        ImageReadError: none can be read.
+    """
+    noun = checked_class_name(class_name)
+    if not paths:
+        raise ConfigError("There are no good pictures yet; choose one to sixteen pictures of good parts.")
+    if len(visit.references) + len(paths) > service.limits.references:
+        raise ConfigError(
+            f"At most {service.limits.references} good pictures can be compared with here, and these would be "
+            f"{len(visit.references) + len(paths)}; choose fewer, or fit a detector on the command line."
+        )
+    kept: dict[Path, str] = {}
+    thumbnails: list[np.ndarray] = []
+    refused: list[str] = []
+    for path in paths:
+        try:
+            with service.turn():
+                thumbnails.append(shrink(read_upload(path, service.limits), _THUMBNAIL))
+        except ImageReadError as error:
+            refused.append(str(error))
+            continue
+        copy = visit.folder / "references" / f"{uuid.uuid4().hex}{Path(path).suffix.lower()[:6]}"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+        kept[copy] = short_name(Path(path).name)
+    if not kept:
+        raise ImageReadError("; ".join(refused[:3]))
+    with service.turn(), noted() as notes:
+        if noun and not visit.references:
+            visit.detector.fit(list(kept), class_name=noun)
+        else:
+            visit.detector.add_references(list(kept))
+    visit.references = (*visit.references, *kept.values())
+    visit.thumbnails = (*visit.thumbnails, *thumbnails)
+    visit.conversation = None
+    return References(visit.references, tuple(refused), tuple(notes))
+
+
+def clear_references(service: Service, visit: Visit) -> None:
+    """Forget the visitor's good pictures; a detector that came with some has them back."""
+    visit.detector = service.detector.copy()
+    shutil.rmtree(visit.folder / "references", ignore_errors=True)
+    visit.references, visit.thumbnails, visit.conversation = (), (), None
+
+
+def fitted_copy(service: Service, example: Example | None = None) -> AnomalyDetector:
+    """A detector for one request: the shared one's copy, beside an example's good pictures if one is given."""
+    detector = service.detector.copy()
+    if example is not None:
+        service.fit_example(detector, example)
+    return detector
+
+
+def adjust(visit: Visit, threshold: float, mask_threshold: float) -> Prediction:
+    """Another threshold for score and map of the current picture, from the map at hand: the model does not run.
+
+    Raises:
+        ConfigError: there is no current picture.
+    """
+    if visit.prediction is None:
+        raise ConfigError("There is no picture yet; drop one, or choose an example.")
+    old = visit.prediction
+    source = old.threshold_source if threshold == old.threshold else "user"
+    if threshold != old.threshold:
+        visit.conversation = None  # its verdict would be another one
+    visit.prediction = replace(old, threshold=threshold, threshold_source=source, mask_threshold=mask_threshold)
+    return visit.prediction
+
+
+def places_of(prediction: Prediction) -> tuple[tuple[Place, ...], int]:
+    """The marked places with letters, and how many more there are."""
+    return find_places(prediction, most=MOST_PLACES)
+
+
+def write_files(visit: Visit) -> dict[str, Path]:
+    """The current result for download: "overlay" (PNG), "json", and "map" (TIFF, raw float32), in the visitor's folder.
+
+    Raises:
+        ConfigError: there is no current picture.
+    """
+    if visit.prediction is None:
+        raise ConfigError("There is no result yet; inspect a picture first.")
+    prediction, folder = visit.prediction, visit.folder / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = "".join(mark if mark.isalnum() or mark in "-_" else "_" for mark in visit.name)[:60] or "picture"
+    files = {kind: folder / f"{stem}_{name}" for kind, name in (("overlay", "overlay.png"), ("map", "map.tiff"), ("json", "result.json"))}
+    prediction.overlay().save(files["overlay"], compress_level=1)
+    if prediction.anomaly_map is not None:
+        Image.fromarray(prediction.anomaly_map).save(files["map"], compression="tiff_adobe_deflate")
+    files["json"].write_text(json.dumps(prediction.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return files
+
+
+def checked_class_name(class_name: str | None) -> str:
+    """The class name without blanks around it.
+
+    Raises:
+        ConfigError: it is too long to be a noun.
+    """
+    text = (class_name or "").strip()
+    if len(text) > _MOST_CLASS_NAME:
+        raise ConfigError(f"The class name has {len(text)} letters, at most {_MOST_CLASS_NAME} are read; write a noun such as 'metal nut'.")
+    return text

@@ -1,0 +1,116 @@
+"""What all visitors share: one model that nobody changes, one at a time at it, and the limits."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlad.app.notes import quietly
+from vlad.errors import VladError
+
+if TYPE_CHECKING:
+    from vlad.app.examples import Example
+    from vlad.detector import AnomalyDetector
+    from vlad.references import ReferenceMemory
+    from vlad.vlm.backends.base import VlmBackend
+
+
+class BusyError(VladError):
+    """Too many want the model at once; the message says to come again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one visitor may ask for.
+
+    Attributes:
+        file_bytes: of one uploaded file.
+        pixels: of one picture.
+        pictures: in one batch.
+        unpacked_bytes: of all files in an archive together.
+        references: good pictures.
+        waiting: requests that wait for the model; more are sent away.
+        seconds: that a request waits for its turn.
+        batch_seconds: that a batch may take; what is done by then is kept.
+        idle_seconds: after which a visitor's pictures, references and answers are deleted.
+        visitors: of whom something is kept; the one unseen for longest goes first.
+    """
+
+    file_bytes: int = 20 * 2**20
+    pixels: int = 25_000_000
+    pictures: int = 200
+    unpacked_bytes: int = 400 * 2**20
+    references: int = 16
+    waiting: int = 64
+    seconds: float = 60.0
+    batch_seconds: float = 600.0
+    idle_seconds: int = 1800
+    visitors: int = 200
+
+
+@dataclass
+class Service:
+    """The shared model and how visitors get at it.
+
+    Attributes:
+        detector: never fitted here and never changed; visitors work with copies of it.
+        vlm: who explains in the Ask tab; None is the describer.
+        limits: of one visitor.
+        examples: pictures that can be tried with one click.
+        folder: where files for download are written; deleted with the service.
+    """
+
+    detector: AnomalyDetector
+    vlm: VlmBackend | None = None
+    limits: Limits = field(default_factory=Limits)
+    examples: tuple[Example, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._memories: dict[str, ReferenceMemory | None] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="vlad-demo-")
+        self.folder = Path(self._folder.name)
+
+    @property
+    def model(self) -> str:
+        """Names the model, on every page."""
+        return self.detector.model_name
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Be the only one at the model.
+
+        Raises:
+            BusyError: too many are waiting, or the turn did not come in time.
+        """
+        if self._waiting >= self.limits.waiting:
+            raise BusyError("Too many visitors want the model just now; please try again in a minute.")
+        self._waiting += 1
+        try:
+            if not self._lock.acquire(timeout=self.limits.seconds):
+                raise BusyError(f"The model was busy for {self.limits.seconds:.0f} seconds; please try again in a minute.")
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def fit_example(self, detector: AnomalyDetector, example: Example) -> None:
+        """Let a visitor's detector remember the example's good pictures. They are looked at once for all visitors: a memory is never
+        changed in place, so that sharing it lets nobody see anything of anybody."""
+        if example.product not in self._memories:
+            with self.turn(), quietly():
+                fitted = self.detector.copy().fit(list(example.references), class_name=example.class_name)
+            self._memories[example.product] = fitted.memory
+        detector.memory = self._memories[example.product]
+
+    def close(self) -> None:
+        """Delete what was written."""
+        self._folder.cleanup()

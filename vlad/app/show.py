@@ -1,0 +1,163 @@
+"""Results as a visitor sees them: words and numbers as HTML, everything that is not ours escaped, and pictures of a size for the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+
+import cv2
+import numpy as np
+
+from vlad.prediction import Prediction
+from vlad.visualization import absolute_scale, colourise, draw_heat
+from vlad.vlm.answer import Place
+from vlad.vlm.places import size_in_words
+
+MAX_SIDE = 1200  # of a picture on the page
+_SOURCES = {"text": "the default for words alone", "references": "from the good pictures", "user": "set by you"}
+_BARS = 24
+
+
+def verdict_card(prediction: Prediction, *, note: str = "") -> str:
+    """The verdict in words, the score on its scale, and who says so."""
+    kind, headline, mark = {
+        True: ("bad", "Something looks wrong", "!"),
+        False: ("good", "Nothing looks wrong", "✓"),
+        None: ("none", "No verdict", "?"),
+    }[prediction.pred_label]
+    numbers = prediction.verdict.partition(": ")[2].rpartition(" (")[0] or prediction.verdict
+    source = _SOURCES.get(prediction.threshold_source or "", prediction.threshold_source or "")
+    count = len(prediction.regions)
+    places = "no place is marked" if not count else f"{count} marked place{'s' if count > 1 else ''}"
+    name = [escape(prediction.image_path)] if prediction.image_path else []
+    facts = " · ".join([*name, places, f"{prediction.seconds:.2f} s", escape(prediction.model)])
+    extra = f'<p class="vlad-note">{escape(note)}</p>' if note else ""
+    return (
+        f'<section class="vlad-card vlad-{kind}" role="status" aria-live="polite"><div class="vlad-head">'
+        f'<span class="vlad-mark" aria-hidden="true">{mark}</span><div><h2>{headline}</h2>'
+        f"<p>{escape(numbers[:1].upper() + numbers[1:])}, {escape(source)}</p></div></div>"
+        f'{score_bar(prediction.pred_score, prediction.threshold)}<p class="vlad-facts">{facts}</p>{extra}</section>'
+    )
+
+
+def waiting_card(headline: str, text: str) -> str:
+    """What stands where a verdict will be; as high as one, so that nothing jumps."""
+    return (
+        '<section class="vlad-card vlad-none" role="status"><div class="vlad-head"><span class="vlad-mark" aria-hidden="true">?</span>'
+        f"<div><h2>{escape(headline)}</h2><p>{escape(text)}</p></div></div></section>"
+    )
+
+
+def score_bar(score: float, threshold: float | None) -> str:
+    """Where the score lies on the colour scale, whose middle is the threshold."""
+    middle = 0.5 if threshold is None else threshold
+    place = 100 * float(absolute_scale(np.array([score]), middle)[0])
+    return (
+        f'<div class="vlad-bar" style="background:{_gradient()}" role="img" aria-label="score {score:.3f}, threshold {middle:.3f}">'
+        f'<i style="left:{place:.1f}%"></i></div>'
+        f'<div class="vlad-scale" aria-hidden="true"><span>0 normal</span><span>threshold {middle:.3g}</span><span>anomalous 1</span></div>'
+    )
+
+
+def legend(threshold: float | None) -> str:
+    """What the colours of a map mean."""
+    middle = 0.5 if threshold is None else threshold
+    return (
+        '<div class="vlad-legend" role="img" '
+        f'aria-label="Colour scale: dark violet is normal, yellow is anomalous, the middle is {middle:.3f}">'
+        f'<div class="vlad-bar vlad-thin" style="background:{_gradient()}"></div><div class="vlad-scale"><span>0</span>'
+        f"<span>{middle:.3g}, outlined above</span><span>1</span></div></div>"
+    )
+
+
+def place_table(places: Sequence[Place], left_out: int) -> str:
+    """Marked places, hottest first."""
+    if not places:
+        return '<p class="vlad-quiet">No place is above the threshold of the map.</p>'
+    rows = "".join(
+        f"<tr><th scope='row'>{place.label}</th><td>{escape(place.location)}</td><td>{escape(place.shape)}</td>"
+        f"<td>{escape(size_in_words(place.share).removesuffix(' of the picture'))}</td><td>{place.peak:.2f}</td>"
+        f"<td>{', '.join(map(str, place.box))}</td></tr>"
+        for place in places
+    )
+    more = f'<p class="vlad-quiet">{left_out} smaller places are not shown.</p>' if left_out else ""
+    return (
+        '<div class="vlad-table"><table><caption>Marked places, hottest first</caption><thead><tr><th scope="col">place</th>'
+        '<th scope="col">where</th><th scope="col">shape</th><th scope="col">area</th><th scope="col">peak</th>'
+        f'<th scope="col">box (left, top, right, bottom)</th></tr></thead><tbody>{rows}</tbody></table></div>{more}'
+    )
+
+
+def heat_pair(prediction: Prediction, picture: np.ndarray, opacity: float) -> tuple[np.ndarray, np.ndarray]:
+    """The picture and the same with its heat, both uint8 (h, w, 3) and small enough for the page."""
+    small = shrink(picture)
+    if prediction.anomaly_map is None:
+        return small, small
+    threshold = 0.5 if prediction.mask_threshold is None else prediction.mask_threshold
+    mask = None if prediction.pred_label is False else prediction.pred_mask
+    heat = draw_heat(picture, prediction.anomaly_map, threshold=threshold, mask=mask, opacity=opacity, max_side=MAX_SIDE)
+    if heat.shape != small.shape:  # a thumbnail was enlarged for its outlines
+        small = cv2.resize(small, (heat.shape[1], heat.shape[0]), interpolation=cv2.INTER_CUBIC)
+    return small, heat
+
+
+def boxes_of(picture: np.ndarray, places: Sequence[Place]) -> tuple[np.ndarray, list[tuple[tuple[int, int, int, int], str]]]:
+    """The picture and its places as boxes with letters, as an annotated image takes them."""
+    small = shrink(picture)
+    scale = small.shape[1] / picture.shape[1]
+    boxes = []
+    for place in places:
+        left, top, right, bottom = (round(scale * value) for value in place.box)
+        boxes.append(((left, top, max(right, left + 1), max(bottom, top + 1)), place.label))
+    return small, boxes
+
+
+def shrink(picture: np.ndarray, max_side: int = MAX_SIDE) -> np.ndarray:
+    """The picture, reduced where it is larger."""
+    height, width = picture.shape[:2]
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return picture
+    return cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+
+
+def histogram(scores: Sequence[float], threshold: float | None) -> str:
+    """How many pictures have which score, with the threshold on it, as a drawing that follows light and dark."""
+    if not scores:
+        return '<p class="vlad-quiet">No picture could be inspected.</p>'
+    top = max(*scores, threshold or 0.0) * 1.05 or 1.0
+    counts, edges = np.histogram(scores, bins=_BARS, range=(0.0, min(1.0, top) if top <= 1 else 1.0))
+    span, highest = float(edges[-1]), int(counts.max())
+    bars = []
+    for number, count in enumerate(counts):
+        if not count:
+            continue
+        height = 100 * count / highest
+        hot = threshold is not None and (edges[number] + edges[number + 1]) / 2 > threshold
+        bars.append(
+            f'<rect class="{"vlad-hot" if hot else "vlad-cold"}" x="{number * 600 / _BARS + 1:.1f}" y="{110 - height:.1f}" '
+            f'width="{600 / _BARS - 2:.1f}" height="{height:.1f}">'
+            f"<title>{count} from {edges[number]:.3f} to {edges[number + 1]:.3f}</title></rect>"
+        )
+    line = ""
+    if threshold is not None and threshold <= span:
+        x = 600 * threshold / span
+        side = ("end", -6) if x > 420 else ("start", 6)
+        line = (
+            f'<line class="vlad-limit" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="110"/>'
+            f'<text x="{x + side[1]:.1f}" y="11" text-anchor="{side[0]}">threshold {threshold:.3g}</text>'
+        )
+    above = sum(score > threshold for score in scores) if threshold is not None else 0
+    label = f"Histogram of {len(scores)} scores from 0 to {span:.2f}, {above} above the threshold"
+    return (
+        f'<svg class="vlad-histogram" viewBox="0 0 600 130" role="img" aria-label="{label}">{"".join(bars)}{line}'
+        f'<line class="vlad-axis" x1="0" x2="600" y1="110.5" y2="110.5"/><text x="0" y="126">0</text>'
+        f'<text x="300" y="126" text-anchor="middle">score</text><text x="600" y="126" text-anchor="end">{span:.2f}</text></svg>'
+    )
+
+
+@cache
+def _gradient() -> str:
+    colours = colourise(np.linspace(0, 1, 9)[None], 0.5)[0]
+    return f"linear-gradient(90deg,{','.join('#%02x%02x%02x' % tuple(colour) for colour in colours)})"  # noqa: UP031  shorter than f-string

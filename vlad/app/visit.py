@@ -1,0 +1,55 @@
+"""What belongs to one visitor and to nobody else: references, the current picture, the conversation, files for download."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vlad.app.service import Service
+    from vlad.detector import AnomalyDetector
+    from vlad.prediction import Prediction
+    from vlad.vlm.inspector import Conversation
+
+
+@dataclass
+class Visit:
+    """One visitor.
+
+    Attributes:
+        detector: a copy that shares nothing but the weights.
+        folder: of files for download.
+        name: of the current picture, without suffix.
+        picture: uint8 (H, W, 3) RGB, the current one.
+        prediction: of the current picture, with its map, so that a threshold can be moved without the model.
+        class_name: as typed.
+        references: names of the good pictures.
+        thumbnails: the good pictures, small.
+        conversation: about the current picture.
+    """
+
+    detector: AnomalyDetector
+    folder: Path
+    name: str = "picture"
+    picture: np.ndarray | None = field(default=None, repr=False)
+    prediction: Prediction | None = field(default=None, repr=False)
+    class_name: str = ""
+    references: tuple[str, ...] = ()
+    thumbnails: tuple[np.ndarray, ...] = field(default=(), repr=False)
+    conversation: Conversation | None = field(default=None, repr=False)
+
+    @classmethod
+    def begin(cls, service: Service) -> Self:
+        """A visitor who has just come."""
+        return cls(service.detector.copy(), Path(tempfile.mkdtemp(dir=service.folder)))
+
+    def forget(self) -> None:
+        """Delete everything of this visitor."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.picture = self.prediction = self.conversation = None
+        self.detector.memory, self.references, self.thumbnails = None, (), ()

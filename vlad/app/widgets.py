@@ -1,0 +1,92 @@
+"""What Gradio lacks: inputs that hand over the visitor's original bytes, and errors that say what to do and nothing about the server."""
+
+import contextlib
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from html import escape
+from typing import Any
+
+import gradio as gr
+from gradio.components.image_editor import EditorData, EditorValue
+from gradio.data_classes import ImageData
+
+from vlad.errors import VladError
+
+MODEL_QUEUE, VLM_QUEUE = "model", "vlm"
+WENT_WRONG = "Something went wrong on the server. It has been noted there; please try another picture or come again later."
+_log = logging.getLogger("vlad.app")
+
+
+def picture_input(**settings: Any) -> gr.Image:
+    """A picture as the path of the uploaded bytes. Gradio's own would open it first, and an unreadable one would never reach the reader
+    that says why.
+
+    The method is replaced on the object: of a subclass Gradio writes a stub file beside the module, into an installed package too.
+    """
+    component = gr.Image(type="filepath", image_mode=None, **settings)
+    component.preprocess = _path_of  # type: ignore[method-assign]
+    return component
+
+
+def paint_input(value: EditorValue | None, **settings: Any) -> gr.ImageEditor:
+    """An editor with arrays uint8 (H, W, 3), whose unreadable background is a message and no error of the server."""
+    component = gr.ImageEditor(value, type="numpy", image_mode="RGB", **settings)
+    read = component.preprocess
+
+    def checked(payload: EditorData | None) -> EditorValue | None:
+        try:
+            return read(payload)
+        except Exception as error:
+            raise gr.Error("This picture cannot be painted on; please take a PNG or JPEG.", print_exception=False) from error
+
+    component.preprocess = checked  # type: ignore[method-assign]
+    return component
+
+
+def _path_of(payload: ImageData | None) -> str | None:
+    """Path of the file in this server's cache; that it lies there Gradio has checked."""
+    if payload is None:
+        return None
+    if payload.path is None:
+        raise gr.Error("This picture did not arrive; please upload it again.", print_exception=False)
+    return payload.path
+
+
+def guarded(action: Callable[..., Any]) -> Callable[..., Any]:
+    """The action with errors for visitors: vlad's own are shown, anything else is logged and leaves generic words."""
+    if inspect.isgeneratorfunction(action):
+
+        @functools.wraps(action)
+        def generate(*arguments: Any, **options: Any) -> Iterator[Any]:
+            with _friendly():
+                yield from action(*arguments, **options)
+
+        return generate
+
+    @functools.wraps(action)
+    def call(*arguments: Any, **options: Any) -> Any:
+        with _friendly():
+            return action(*arguments, **options)
+
+    return call
+
+
+@contextlib.contextmanager
+def _friendly() -> Iterator[None]:
+    try:
+        yield
+    except VladError as error:  # Gradio shows messages as HTML
+        raise gr.Error(escape(str(error), quote=False), title="Please check", print_exception=False, duration=12) from error
+    except gr.Error:
+        raise
+    except Exception as error:
+        _log.exception("an action of the demo failed")
+        raise gr.Error(WENT_WRONG, title="Sorry", print_exception=False) from error
+
+
+def say(notes: tuple[str, ...] | list[str]) -> None:
+    """Notes as small messages that go away."""
+    for note in notes[:3]:
+        gr.Info(escape(note, quote=False), duration=8)

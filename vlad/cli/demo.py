@@ -1,0 +1,95 @@
+"""`vlad demo`: the web page, on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import ipaddress
+import os
+from typing import Annotated
+
+import typer
+
+from vlad.cli import options
+from vlad.errors import ConfigError
+
+
+def demo(
+    model: options.Model = "auto",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; the next free one if it is taken, 0 for any.")] = 7860,
+    vlm: Annotated[
+        str, typer.Option(metavar="NAME|URL|none", help="Who explains in the tab Ask; as in `vlad ask`. None: the describer.")
+    ] = "none",
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="USER:PASSWORD",
+            envvar="VLAD_DEMO_AUTH",
+            help="Ask visitors for these. Better given in the environment, where other users of this machine do not see it.",
+            show_default=False,
+            show_envvar=True,
+        ),
+    ] = None,
+    allow_public: Annotated[
+        bool, typer.Option("--allow-public", help="Serve other machines without a password. Whoever reaches the port can use the model.")
+    ] = False,
+    prompts: options.Prompts = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    max_pixels: Annotated[int, typer.Option(min=65_536, help="Refuse larger pictures.")] = 25_000_000,
+) -> None:
+    """Open a page to inspect pictures, draw defects and ask questions.
+
+    \b
+    vlad demo
+    vlad demo --model models/nut --port 8000
+    VLAD_DEMO_AUTH=anna:secret vlad demo --host 0.0.0.0
+
+    Nothing leaves this machine: no public link is made and nothing is counted. Other machines are let in with --host, and then only
+    with --auth, or with --allow-public. Programs use the same server: POST /v1/detect, GET /healthz, gradio_client and MCP.
+
+    Exit codes: 0 stopped with Ctrl-C; 2 usage; 70 a bug.
+    """
+    login = _login(auth)
+    if not is_loopback(host) and login is None and not allow_public:
+        raise ConfigError(f"--host {host} lets other machines in; ask for a password with --auth USER:PASSWORD, or say --allow-public")
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError("the demo needs Gradio: pip install 'vlad-anomaly[demo]'")
+    from vlad.app.server import listen, serve
+
+    sock = listen(host, port)  # before the model is loaded, so that a taken port costs no time
+    taken = sock.getsockname()[1]
+    if port and taken != port:
+        typer.echo(f"note: port {port} is taken, so this is port {taken}", err=True)
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    from vlad.app.examples import find_examples
+    from vlad.app.service import Limits, Service
+    from vlad.vlm.backends import load_vlm
+
+    backend = load_vlm(vlm)
+    detector = options.load(model, prompts, device, dtype, {}, quiet=False)
+    examples = find_examples() if detector.memory is None else ()  # a detector of nuts has nothing to say of leather
+    service = Service(detector, backend, Limits(pixels=max_pixels), examples)
+    address = f"http://[{host}]:{taken}" if ":" in host else f"http://{host}:{taken}"
+    typer.echo("starting ...", err=True)
+    with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+        serve(service, sock, host=host, login=login, ready=lambda: typer.echo(f"vlad demo: {address}  (stop with Ctrl-C)", err=True))
+    typer.echo("stopped; uploads are deleted", err=True)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _login(auth: str | None) -> tuple[str, str] | None:
+    if not auth:
+        return None
+    user, _, password = auth.partition(":")
+    if not user or not password:
+        raise ConfigError("--auth expects USER:PASSWORD, with neither part empty")
+    return user, password
