@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from command import vlad
 
-from vlad.cli.ask import COLUMNS, inert
-from vlad.cli.printing import printable
+from vlad.cli.ask import COLUMNS
+from vlad.untrusted import inert, printable
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "demos" / "examples"
 

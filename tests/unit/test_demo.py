@@ -8,6 +8,7 @@ import struct
 import warnings
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,21 +196,6 @@ def test_questions_continue_one_conversation_until_the_picture_changes(service, 
             next(chat.ask(service, visit, question))
 
 
-@pytest.mark.parametrize(
-    ("raw", "words"),
-    [
-        ('{"answer": "A scr', "A scr"),
-        ('{"answer": "A \\"deep\\" scratch\\', 'A "deep" scratch'),
-        ('{"answer": "caf\\u00', "caf"),
-        ('{"ans', ""),
-        ('```json\n{"answer": "two\\nlines", "judge', "two\nlines"),
-        ("It is scratched.", "It is scratched."),
-    ],
-)
-def test_what_a_vlm_has_written_so_far(raw, words):
-    assert chat.readable(raw) == words
-
-
 def test_an_example_is_fitted_once_for_all(service, monkeypatch):
     example = service.examples[0]
     first, second = Visit.begin(service), Visit.begin(service)
@@ -266,3 +252,11 @@ def test_the_histogram_says_what_it_shows():
     drawn = show.histogram([0.1, 0.2, 0.9], 0.5)
     assert "3 scores" in drawn and "1 above the threshold" in drawn and drawn.count("vlad-hot") == 1
     assert "No picture" in show.histogram([], None)
+
+
+@pytest.mark.parametrize(("score", "close"), [(0.0234, True), (0.0225, True), (0.03, False), (0.01, False)])
+def test_a_close_call_is_called_so(service, score, close):
+    visit = Visit.begin(service)
+    handlers.inspect_example(service, visit, service.examples[0], with_references=False)
+    card = show.verdict_card(replace(visit.prediction, pred_score=score, threshold=0.0232))
+    assert ("A close call: the score is within 5% of the threshold." in card) is close

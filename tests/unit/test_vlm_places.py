@@ -10,7 +10,7 @@ import pytest
 from vlad.errors import PromptError
 from vlad.prediction import Prediction
 from vlad.vlm.answer import Place
-from vlad.vlm.parsing import parse_answer
+from vlad.vlm.parsing import answer_so_far, parse_answer
 from vlad.vlm.places import LOCATIONS, crop_around, find_places, location_of, severity_of, size_in_words
 from vlad.vlm.templates import Templates
 from vlad.vlm.vocabulary import DefectVocabulary
@@ -191,7 +191,7 @@ def test_replies_are_read_however_they_are_wrapped(reply):
     [
         ("It is scratched.", "It is scratched.", None, 1),
         (WHOLE[:-30], "A scratch.", True, 1),  # cut off: the answer is read, and the defect inside is not mistaken for the whole
-        ('{"answer": "A \\"B\\" ma', '{"answer": "A \\"B\\" ma', None, 1),
+        ('{"answer": "A \\"B\\" ma', 'A "B" ma', None, 1),
         ('{"answer": "ok", "judgement": "fine", "defects": []}', "ok", None, 1),
         ('{"answer": 3, "judgement": "unsure", "defects": {}}', "", None, 2),
         ('{"answer": "ok", "judgement": "normal", "defects": [{"region": "A"}, 7]}', "ok", False, 2),
@@ -207,3 +207,18 @@ def test_unreadable_replies_are_counted(reply, text, judgement, n_failures):
 def test_a_place_that_was_not_marked_has_no_box():
     parsed = parse_answer(WHOLE, [replace(PLACE, label="A")], "m")
     assert (parsed.defects[0].box, parsed.defects[0].location, parsed.defects[0].region) == (None, "somewhere", None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ('{"answer": "A scr', "A scr"),
+        ('{"answer": "A \\"deep\\" scratch\\', 'A "deep" scratch'),
+        ('{"answer": "caf\\u00', "caf"),
+        ('{"ans', ""),
+        ('```json\n{"answer": "two\\nlines", "judge', "two\nlines"),
+        ("It is scratched.", "It is scratched."),
+    ],
+)
+def test_what_a_vlm_has_written_so_far(raw, words):
+    assert answer_so_far(raw) == words

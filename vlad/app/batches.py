@@ -17,6 +17,7 @@ from vlad.app.notes import quietly
 from vlad.app.show import heat_pair, shrink
 from vlad.app.uploads import count_pictures, pictures_of
 from vlad.errors import ImageReadError
+from vlad.untrusted import inert
 
 if TYPE_CHECKING:
     from vlad.app.service import Service
@@ -90,7 +91,7 @@ class Batch:
         writer.writeheader()
         for row in [*self.sorted_rows, *self.failed]:
             values = {} if row.prediction is None else row.prediction.to_dict()
-            line = {column: values.get(column, "") for column in COLUMNS} | {"picture": _harmless(row.name), "error": _harmless(row.error)}
+            line = {column: values.get(column, "") for column in COLUMNS} | {"picture": inert(row.name), "error": inert(row.error)}
             line["n_regions"] = "" if row.prediction is None else len(row.prediction.regions)
             writer.writerow(line)
         return text.getvalue()
@@ -153,7 +154,3 @@ def _without_arrays(prediction: Prediction) -> Prediction:
 
 def _gone() -> np.ndarray:
     raise ImageReadError("the pictures of a batch are not kept; inspect this one alone")
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import queue
-import re
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlad.app.notes import quietly
 from vlad.errors import ConfigError
+from vlad.vlm.parsing import answer_so_far
 
 if TYPE_CHECKING:
     from vlad.app.service import Service
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from vlad.vlm.answer import Answer
 
 _MOST_QUESTION, _MOST_ANSWERS = 500, 20
-_ANSWER = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*)', re.S)
 
 
 def ask(service: Service, visit: Visit, question: str) -> Iterator[str | Answer]:
@@ -66,19 +64,8 @@ def ask(service: Service, visit: Visit, question: str) -> Iterator[str | Answer]
             yield piece
             return
         raw += piece
-        if words := readable(raw):
+        if words := answer_so_far(raw):
             yield words
-
-
-def readable(raw: str) -> str:
-    """The words for people in what a VLM has written so far, which is JSON as a rule and may stop anywhere."""
-    if found := _ANSWER.search(raw):
-        text = re.sub(r"\\u[0-9a-fA-F]{0,3}$|\\$", "", found[1])
-        try:
-            return str(json.loads(f'"{text}"', strict=False))
-        except ValueError:
-            return text
-    return "" if raw.lstrip()[:1] in ("{", "`", "") else raw
 
 
 def in_words(answer: Answer) -> str:

@@ -19,6 +19,9 @@ _SOURCES = {"text": "the default for words alone", "references": "from the good 
 _BARS = 24
 
 
+_CLOSE = 0.05  # share of the threshold within which a verdict is called close
+
+
 def verdict_card(prediction: Prediction, *, note: str = "") -> str:
     """The verdict in words, the score on its scale, and who says so."""
     kind, headline, mark = {
@@ -32,6 +35,8 @@ def verdict_card(prediction: Prediction, *, note: str = "") -> str:
     places = "no place is marked" if not count else f"{count} marked place{'s' if count > 1 else ''}"
     name = [escape(prediction.image_path)] if prediction.image_path else []
     facts = " · ".join([*name, places, f"{prediction.seconds:.2f} s", escape(prediction.model)])
+    if prediction.threshold is not None and abs(prediction.pred_score - prediction.threshold) <= _CLOSE * prediction.threshold:
+        note = f"A close call: the score is within {_CLOSE:.0%} of the threshold. {note}".rstrip()
     extra = f'<p class="vlad-note">{escape(note)}</p>' if note else ""
     return (
         f'<section class="vlad-card vlad-{kind}" role="status" aria-live="polite"><div class="vlad-head">'

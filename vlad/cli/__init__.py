@@ -14,8 +14,8 @@ import typer
 
 from vlad import __version__
 from vlad.cli import ask, checklist, demo, detect, doctor, eval, fit, prompts
-from vlad.cli.printing import printable
 from vlad.errors import VladError, VladWarning
+from vlad.untrusted import printable
 
 USAGE_ERROR, CRASH = 2, 70
 

@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlad.cli import options
-from vlad.cli.printing import printable
 from vlad.errors import ConfigError, ImageReadError, VladError
+from vlad.untrusted import inert, printable
 
 if TYPE_CHECKING:
     from vlad.vlm.answer import Answer
@@ -305,11 +305,6 @@ class AnswerWriter:
         if self._jsonl is not None:
             self._jsonl.write(json.dumps(details, ensure_ascii=False) + "\n")
             self._jsonl.flush()
-
-
-def inert(text: str) -> str:
-    """A cell that a spreadsheet does not take for a formula: what a model wrote must not be run by whoever opens the table."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t")) else text
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

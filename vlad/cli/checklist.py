@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from vlad.cli import options
-from vlad.cli.printing import printable
 from vlad.errors import ConfigError, ImageReadError
+from vlad.untrusted import printable
 
 NOT_ALL_CHECKED, INTERRUPTED = 3, 130
 

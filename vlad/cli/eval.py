@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from vlad.cli import options as shared
-from vlad.cli.printing import printable
 from vlad.errors import ConfigError
+from vlad.untrusted import printable
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vlad.untrusted import cleaned
 from vlad.vlm.answer import Defect, Place, Severity
-from vlad.vlm.backends.base import cleaned
 
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.S | re.I)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
@@ -22,7 +22,7 @@ _SEVERITIES: dict[str, Severity] = {
 _MOST_DEFECTS, _MOST_WORDS = 20, 80  # a model that repeats itself must not fill the answer; characters of a type or place
 _MOST_SEARCHED = 4000  # places at which an object may begin; keeps a reply of 100,000 braces from taking minutes
 _THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.S | re.I)
-_ANSWER = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*)"', re.S)
+_ANSWER = re.compile(r'"answer"\s*:\s*"((?:[^"\\]|\\.)*)', re.S)
 _JUDGEMENT = re.compile(r'"judgement"\s*:\s*"(anomalous|normal)"')
 
 ANSWER_SCHEMA: dict[str, Any] = {
@@ -127,16 +127,26 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
         start = text.find("{", end)
 
 
+def answer_so_far(reply: str) -> str:
+    """The words for people in what a model has written so far, which is JSON as a rule and may stop anywhere; empty if there are none."""
+    reply = _THOUGHT.sub("", reply)
+    if not (found := _ANSWER.search(reply)):
+        return "" if reply.lstrip()[:1] in ("{", "`", "<", "") else cleaned(reply)
+    text = re.sub(r"\\u[0-9a-fA-F]{0,3}$|\\$", "", found[1])
+    try:
+        return cleaned(str(json.loads(f'"{text}"', strict=False)))
+    except ValueError:
+        return cleaned(text)
+
+
 def _salvaged(reply: str) -> Parsed:
     """The answer of a reply whose JSON breaks off, else the whole reply."""
     reply = _THOUGHT.sub("", reply).strip()
-    if not (answer := _ANSWER.search(reply)):
+    if not _ANSWER.search(reply):
         return Parsed(reply, failures=("the reply is no JSON object",))
     judgement = _JUDGEMENT.search(reply)
-    text = answer[1].replace('\\"', '"').replace("\\n", "\n").strip()
-    return Parsed(
-        text, None if judgement is None else judgement[1] == "anomalous", failures=("the reply is broken JSON; its defects were not read",)
-    )
+    failure = "the reply is broken JSON; its defects were not read"
+    return Parsed(answer_so_far(reply).strip(), None if judgement is None else judgement[1] == "anomalous", failures=(failure,))
 
 
 def _defect(item: Any, places: Sequence[Place], source: str) -> Defect | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
+
+from vlad.untrusted import cleaned
 
 
 @dataclass(frozen=True)
@@ -51,15 +52,6 @@ class Reply:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", cleaned(self.text))
-
-
-def cleaned(text: str) -> str:
-    """Text without what could steer a terminal or break a file: control characters except line breaks and tabs, marks that turn the
-    direction of writing, halves of surrogate pairs."""
-    return _STEERING.sub("", text)
-
-
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class VlmBackend(Protocol):

@@ -11,7 +11,8 @@ from typing import Any
 
 from vlad.backbones.hub import cache_folder, cached_file, why_unreachable
 from vlad.errors import VlmError
-from vlad.vlm.backends.base import Limits, Message, Reply, cleaned
+from vlad.untrusted import cleaned
+from vlad.vlm.backends.base import Limits, Message, Reply
 
 PRESETS = {
     "smolvlm2": "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",  # a small model that a CPU can run

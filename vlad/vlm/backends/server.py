@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from vlad.errors import VlmError
-from vlad.vlm.backends.base import Finish, Limits, Message, Reply, cleaned
+from vlad.untrusted import cleaned
+from vlad.vlm.backends.base import Finish, Limits, Message, Reply
 
 if TYPE_CHECKING:
     from openai import OpenAI
