@@ -91,6 +91,24 @@ def test_questions_that_do_not_hold_on_normal_pictures_are_dropped():
     assert "2 trays.\n\n1 trays." in written and "normal examples of tray" in written
 
 
+def test_one_question_without_an_answer_costs_no_other(monkeypatch):
+    backend, steps = Counter(), []
+    letters = backend.letters
+
+    def faltering(messages, options):
+        if "blue" in messages[-1].parts[-1]:
+            raise VlmError("busy")
+        return letters(messages, options)
+
+    monkeypatch.setattr(backend, "letters", faltering)
+    checklist = write_checklist(backend, [tray(3)] * 2, wordings=0, on_step=steps.append)
+    assert [item.question for item in checklist.items] == ["Are there 3 red squares?"]
+    assert "2/3 left out, no answer: busy" in steps
+    backend.questions = ("Is there 1 blue square?",)
+    with pytest.raises(VlmError, match="busy"):
+        write_checklist(backend, [tray(3)] * 2, wordings=0)
+
+
 @pytest.mark.parametrize("likelihood", [True, False])
 def test_a_missing_and_an_extra_part_are_named(likelihood):
     backend = Counter(likelihood=likelihood)

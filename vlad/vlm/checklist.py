@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,7 +219,8 @@ def write_checklist(
         on_step: called with a line of text as the work goes on.
 
     Raises:
-        VlmError: there is no VLM, it does not answer, writes no questions, or none of them holds on the normal pictures.
+        VlmError: there is no VLM, it does not answer, writes no questions, or none of them holds on the normal pictures. A question that
+            alone gets no answer is left out.
         ImageReadError: a reference cannot be read.
         ConfigError: a number is out of range.
     """
@@ -242,22 +243,43 @@ def write_checklist(
         raise VlmError(f"{backend.name}: expected questions for a checklist, it wrote none that could be read; try a larger model")
     kept: list[Item] = []
     dropped: list[Item] = []
+    unanswered: list[VlmError] = []
     for number, question in enumerate(questions[:most_items], start=1):
-        others = (
-            _questions(backend, templates.fill("rephrase", question=question, count=str(wordings)), templates, limits) if wordings else []
-        )
-        draft = Item(question=question, wordings=tuple(other for other in others if other != question)[:wordings])
-        votes = [_vote(backend, templates, picture, draft, thing) for picture in pictures]
-        right = sum(vote.no is not None and not vote.failed for vote in votes) / len(votes)
-        item = Item(question=question, wordings=draft.wordings, accuracy=right)
+        place = f"{number}/{min(len(questions), most_items)}"
+        try:
+            item = _tried(backend, templates, question, pictures, thing, wordings, limits)
+        except VlmError as error:  # the other questions are not lost to it
+            unanswered.append(error)
+            say(f"{place} left out, no answer: {error}")
+            continue
+        right = item.accuracy or 0.0
         (kept if right >= least_accuracy else dropped).append(item)
-        say(f"{number}/{min(len(questions), most_items)} right on {right:.0%} of the normal pictures: {question}")
+        say(f"{place} right on {right:.0%} of the normal pictures: {question}")
+    if unanswered and not kept:
+        raise unanswered[-1]
     if not kept:
         raise VlmError(
             f"{backend.name}: expected questions that it answers right on the normal pictures, it answered none of {len(dropped)} right on "
             f"{least_accuracy:.0%}; try a larger model"
         )
     return Checklist(class_name=class_name, items=tuple(kept), dropped=tuple(dropped), references=len(pictures), model=backend.name)
+
+
+def _tried(
+    backend: VlmBackend,
+    templates: Templates,
+    question: str,
+    pictures: Sequence[np.ndarray],
+    thing: str,
+    wordings: int,
+    limits: Limits | None,
+) -> Item:
+    """A question with its wordings, and on how many of the normal pictures it holds."""
+    ask = templates.fill("rephrase", question=question, count=str(wordings))
+    others = _questions(backend, ask, templates, limits) if wordings else []
+    item = Item(question=question, wordings=tuple(other for other in others if other != question)[:wordings])
+    votes = [_vote(backend, templates, picture, item, thing) for picture in pictures]
+    return replace(item, accuracy=sum(vote.no is not None and not vote.failed for vote in votes) / len(votes))
 
 
 def check(backend: VlmBackend | None, checklist: Checklist, image: ImageSource) -> CheckResult:
