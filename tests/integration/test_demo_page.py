@@ -100,6 +100,52 @@ def test_an_example_a_threshold_and_the_files(page, tmp_path):
             assert np.array(Image.open(file)).size >= 512 * 512
 
 
+def test_a_picture_that_was_taken_away_is_gone(page):
+    page.locator("#picture button[aria-label*='Remove'], #picture button[aria-label='Clear']").first.click()
+    expect(page.locator("#verdict h2")).to_have_text("No picture yet")
+    page.wait_for_timeout(1500)  # the browser may send the old picture once more
+    expect(page.locator("#verdict h2")).to_have_text("No picture yet")
+    open_tab(page, "Ask")
+    page.locator(".suggestion").first.click()
+    expect(page.locator(".toast-body")).to_contain_text("There is no picture to ask about")
+
+
+def test_the_box_alone_compares_the_example_and_an_own_picture_leaves_it(page):
+    page.locator("#good button").first.click()  # the good pictures are folded away
+    page.get_by_label("Compare examples with four good ones").check()
+    expect(page.locator("#verdict")).to_contain_text("from the good pictures")
+    expect(page.locator("#reference-count")).to_contain_text("4 good pictures that come with the example")
+    upload(page, EXAMPLES / "leather_good.png")
+    expect(page.locator("#verdict")).to_contain_text("the default for words alone")
+    expect(page.locator("#reference-count")).to_contain_text("None")
+
+
+def test_an_emptied_threshold_is_a_message(page):
+    box = page.locator("#threshold input[type=number]")
+    box.fill("")
+    box.press("Enter")
+    expect(page.locator(".toast-body").first).to_contain_text("number from 0 to 1")
+    expect(page.locator("#verdict h2")).to_have_text("Something looks wrong")
+
+
+def test_a_batch_leaves_others_their_turn(page, browser, address, tmp_path):
+    pictures = []
+    for number in range(25):
+        pictures.append(tmp_path / f"{number}.png")
+        Image.open(SCRATCH).rotate(number).save(pictures[-1])
+    open_tab(page, "Batch")
+    upload(page, pictures, "#batch-files")
+    page.locator("#batch-start").click()
+    expect(page.locator("#batch-summary")).to_contain_text("of 25 done")
+    context = browser.new_context()
+    other = context.new_page()
+    other.goto(address)
+    expect(other.locator("#verdict h2")).to_have_text("Something looks wrong")
+    assert "Done" not in page.locator("#batch-summary").inner_text()
+    context.close()
+    expect(page.locator("#batch-summary")).to_contain_text("25 of 25 inspected")
+
+
 def test_keyboard_alone_reaches_an_example(page):
     second = page.locator("#examples button.thumbnail-item").nth(6)
     second.focus()

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,18 @@ def test_a_login_guards_page_and_endpoint(lite):
             assert fetch(f"{address}/v1/detect", **request)[0] == status
         assert fetch(f"{address}/gradio_api/info")[0] == 401 and fetch(f"{address}/healthz")[0] == 200
         assert b"auth_required" in fetch(address)[2]
+        assert fetch(f"{address}/gradio_api/mcp/schema")[0] in (401, 404)  # tools know no login, so there are none
+
+
+def test_health_is_told_while_many_wait(lite):
+    with served(lite, limits=Limits(waiting=50)) as (address, service), ThreadPoolExecutor(50) as pool:
+        with service.turn():
+            requests = [pool.submit(fetch, f"{address}/v1/detect", **form({}, data=SCRATCH.read_bytes())) for _ in range(48)]
+            while len(service._line) < 48:
+                time.sleep(0.02)
+            start = time.monotonic()
+            assert fetch(f"{address}/healthz")[0] == 200 and time.monotonic() - start < 5
+        assert {request.result()[0] for request in requests} == {200}
 
 
 def test_a_vlm_answers_through_the_endpoint(lite):

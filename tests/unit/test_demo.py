@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import struct
+import threading
+import time
 import warnings
 import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import gradio
 import numpy as np
 import pytest
+from gradio.components.image_editor import EditorData
+from gradio.data_classes import FileData
 from PIL import Image
 
 from vlad import AnomalyDetector
@@ -20,9 +26,10 @@ from vlad.app import chat, handlers, show
 from vlad.app.batches import Batch, Row, run_batch, time_left
 from vlad.app.examples import find_examples
 from vlad.app.painting import look_for_paint
-from vlad.app.service import BusyError, Limits, Service
+from vlad.app.service import BusyError, Limits, Service, without_address
 from vlad.app.uploads import read_upload, short_name
 from vlad.app.visit import Visit
+from vlad.app.widgets import limit_slider, paint_input
 from vlad.app.wording import ANOMALOUS, NORMAL, compare_words
 from vlad.cli.demo import is_loopback
 from vlad.errors import ConfigError, ImageReadError, VladWarning
@@ -225,7 +232,7 @@ def test_the_model_is_for_one_at_a_time(lite):
     with service.turn():
         pass
     crowded = Service(lite, limits=Limits(waiting=0))
-    with pytest.raises(BusyError, match="Too many"), crowded.turn():
+    with crowded.turn(), pytest.raises(BusyError, match="Too many"), crowded.turn():
         pass
     service.close(), crowded.close()
 
@@ -260,3 +267,107 @@ def test_a_close_call_is_called_so(service, score, close):
     handlers.inspect_example(service, visit, service.examples[0], with_references=False)
     card = show.verdict_card(replace(visit.prediction, pred_score=score, threshold=0.0232))
     assert ("A close call: the score is within 5% of the threshold." in card) is close
+
+
+def test_turns_come_in_order(lite):
+    """A batch that asks for its next turn stands behind a visitor who came in between; who gives up leaves the line."""
+    service = Service(lite, limits=Limits(waiting=2, seconds=0.05))
+    order: list[str] = []
+    entered, waiting = threading.Event(), threading.Event()
+
+    def batch() -> None:
+        for number in range(2):
+            with service.turn():
+                order.append(f"batch {number}")
+                entered.set()
+                assert waiting.wait(10)
+                time.sleep(0.02)
+
+    def visitor() -> None:
+        with service.turn():
+            order.append("visitor")
+
+    threads = [threading.Thread(target=batch), threading.Thread(target=visitor)]
+    threads[0].start()
+    assert entered.wait(10)
+    with pytest.raises(BusyError, match="was busy for"), service.turn():
+        pytest.fail("two at once")
+    service.limits = Limits(waiting=2, seconds=10)
+    threads[1].start()
+    while not service._line:
+        time.sleep(0.001)
+    waiting.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["batch 0", "visitor", "batch 1"]
+    with service.turn():  # free again
+        pass
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_entry_of_an_archive_costs_no_other_picture(service, visit, tmp_path, method):
+    path = tmp_path / "parts.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.write(SCRATCH, "torn.png")
+        archive.write(GOOD, "fine.png")
+    data = bytearray(path.read_bytes())
+    data[200:1200] = bytes(1000)  # inside the first entry
+    path.write_bytes(data)
+    *_, batch = run_batch(service, visit, [path, SCRATCH])
+    assert [row.name for row in batch.failed] == ["parts.zip/torn.png"] and len(batch.scores) == 2
+
+
+def test_a_hottest_place_that_is_not_marked_is_called_so(service, visit):
+    prediction = handlers.inspect(service, visit, SCRATCH)
+    assert "Marked places, hottest first" in show.place_table(*handlers.places_of(prediction))
+    prediction = handlers.adjust(visit, 0.0, 1.0)
+    places, left_out = handlers.places_of(prediction)
+    assert not places[0].marked
+    assert "nothing is above the threshold of the map" in show.place_table(places, left_out)
+    assert "no place is marked" in show.verdict_card(prediction)
+
+
+def test_the_value_that_a_slider_shows_is_the_same_threshold(service, visit):
+    example = service.examples[0]
+    before = handlers.inspect_example(service, visit, example, with_references=True)
+    after = handlers.adjust(visit, round(before.threshold, 4), 0.5)
+    assert (after.threshold, after.threshold_source) == (before.threshold, "references")
+    assert handlers.adjust(visit, round(before.threshold, 4) + 0.001, 0.5).threshold_source == "user"
+
+
+def test_own_good_pictures_replace_those_of_an_example(service, visit):
+    handlers.inspect_example(service, visit, service.examples[0], with_references=True)
+    assert visit.borrowed and len(visit.references) == 4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VladWarning)
+        told = handlers.add_references(service, visit, sorted((EXAMPLES / "references" / "screw").iterdir())[:2])
+    assert len(told.names) == 2 and not visit.borrowed and len(visit.detector.references) == 2
+
+
+def test_the_folder_of_a_visitor_goes_with_the_visitor(service):
+    visit = Visit.begin(service)
+    folder = visit.folder
+    assert folder.is_dir()
+    del visit
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_addresses_of_servers_are_not_for_visitors():
+    assert without_address("m at http://10.0.0.5:8000/v1, detector lite") == "m, detector lite"
+    assert without_address("VLM at http://host/v1: gave no answer") == "VLM: gave no answer"
+
+
+def test_a_picture_too_large_to_paint_on_is_not_decoded(tmp_path):
+    path = tmp_path / "large.png"
+    path.write_bytes(png_header(7000, 7000))
+    editor = paint_input(None, pixels=25_000_000)
+    with pytest.raises(gradio.Error, match="more than 25 megapixels"):
+        editor.preprocess(EditorData(background=FileData(path=str(path)), layers=[], composite=None))
+
+
+@pytest.mark.parametrize("value", [None, "a", 2, -0.1, True])
+def test_a_limit_that_is_no_number_is_a_message(value):
+    with pytest.raises(gradio.Error, match="number from 0 to 1"):
+        limit_slider(label="Threshold").preprocess(value)
+    assert limit_slider(label="Threshold").preprocess(0.25) == 0.25

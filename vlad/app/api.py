@@ -10,7 +10,7 @@ from vlad.app import batches, chat, handlers, painting, wording
 from vlad.app.service import Service
 from vlad.app.uploads import read_upload
 from vlad.app.visit import Visit
-from vlad.app.widgets import MODEL_QUEUE, VLM_QUEUE, guarded, picture_input
+from vlad.app.widgets import BATCH_QUEUE, MODEL_QUEUE, VLM_QUEUE, guarded, picture_input
 from vlad.errors import ConfigError
 
 
@@ -190,11 +190,18 @@ def build(service: Service) -> None:
     )
     for action, inputs, output in actions:
         trigger.click(
-            guarded(action), inputs, output, api_name=action.__name__, concurrency_id=_queue(service, action), concurrency_limit=1
+            guarded(action),
+            inputs,
+            output,
+            api_name=action.__name__,
+            concurrency_id=(queue := _queue(service, action)),
+            concurrency_limit=2 if queue == BATCH_QUEUE else 1,
         )
 
 
 def _queue(service: Service, action: Callable[..., Any]) -> str:
+    if action.__name__ == "detect_batch":
+        return BATCH_QUEUE
     return VLM_QUEUE if service.vlm is not None and action.__name__ == "ask" else MODEL_QUEUE
 
 

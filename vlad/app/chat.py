@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vlad.app.notes import quietly
+from vlad.app.service import without_address
 from vlad.errors import ConfigError
 from vlad.vlm.parsing import answer_so_far
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from vlad.app.visit import Visit
     from vlad.vlm.answer import Answer
 
-_MOST_QUESTION, _MOST_ANSWERS = 500, 20
+_MOST_QUESTION, _MOST_ANSWERS, _MOST_SHOWN = 500, 20, 4000
 
 
 def ask(service: Service, visit: Visit, question: str) -> Iterator[str | Answer]:
@@ -70,5 +71,6 @@ def ask(service: Service, visit: Visit, question: str) -> Iterator[str | Answer]
 
 def in_words(answer: Answer) -> str:
     """An answer as plain text: the words, what went wrong on the way, and who wrote it."""
+    text = answer.text if len(answer.text) <= _MOST_SHOWN else f"{answer.text[:_MOST_SHOWN]} ... (cut off)"
     problems = "".join(f"\n\nNote: {problem}" for problem in answer.problems)
-    return f"{answer.text}{problems}\n\nAnswered by {answer.model}, {answer.seconds:.1f} s"
+    return without_address(f"{text}{problems}\n\nAnswered by {answer.model}, {answer.seconds:.1f} s")

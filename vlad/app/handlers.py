@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vlad.prediction import Prediction
 
 MOST_PLACES = 8
+_SAME = 5.1e-5  # half of the last digit that a slider shows
 _MOST_CLASS_NAME = 100
 _THUMBNAIL = 320
 
@@ -62,6 +63,7 @@ def inspect_array(service: Service, visit: Visit, picture: np.ndarray, class_nam
     with service.turn(), quietly():
         prediction = visit.detector.predict(picture, class_name=noun or None)
     visit.name, visit.picture, visit.class_name, visit.conversation = Path(name).stem or "picture", picture, noun, None
+    visit.example = None
     visit.prediction = replace(prediction, image_path=name)
     return visit.prediction
 
@@ -70,7 +72,7 @@ def inspect_example(service: Service, visit: Visit, example: Example, *, with_re
     """Inspect an example, on request beside good pictures of the same product, which replace the visitor's."""
     if with_references or service.detector.encoder.joint is None:
         service.fit_example(visit.detector, example)
-        visit.references = tuple(path.name for path in example.references)
+        visit.references, visit.borrowed = tuple(path.name for path in example.references), True
         with service.turn():
             visit.thumbnails = tuple(shrink(read_upload(path, service.limits), _THUMBNAIL) for path in example.references)
     else:
@@ -89,6 +91,8 @@ def add_references(service: Service, visit: Visit, paths: Sequence[str | Path], 
     noun = checked_class_name(class_name)
     if not paths:
         raise ConfigError("There are no good pictures yet; choose one to sixteen pictures of good parts.")
+    if visit.borrowed:  # an example's, not the visitor's
+        clear_references(service, visit)
     if len(visit.references) + len(paths) > service.limits.references:
         raise ConfigError(
             f"At most {service.limits.references} good pictures can be compared with here, and these would be "
@@ -125,7 +129,7 @@ def clear_references(service: Service, visit: Visit) -> None:
     """Forget the visitor's good pictures; a detector that came with some has them back."""
     visit.detector = service.detector.copy()
     shutil.rmtree(visit.folder / "references", ignore_errors=True)
-    visit.references, visit.thumbnails, visit.conversation = (), (), None
+    visit.references, visit.thumbnails, visit.conversation, visit.borrowed = (), (), None, False
 
 
 def fitted_copy(service: Service, example: Example | None = None) -> AnomalyDetector:
@@ -137,7 +141,8 @@ def fitted_copy(service: Service, example: Example | None = None) -> AnomalyDete
 
 
 def adjust(visit: Visit, threshold: float, mask_threshold: float) -> Prediction:
-    """Another threshold for score and map of the current picture, from the map at hand: the model does not run.
+    """Another threshold for score and map of the current picture, from the map at hand: the model does not run. A value that is the present
+    one but for the four digits that a slider shows changes nothing.
 
     Raises:
         ConfigError: there is no current picture.
@@ -145,6 +150,10 @@ def adjust(visit: Visit, threshold: float, mask_threshold: float) -> Prediction:
     if visit.prediction is None:
         raise ConfigError("There is no picture yet; drop one, or choose an example.")
     old = visit.prediction
+    if old.threshold is not None and abs(threshold - old.threshold) < _SAME:
+        threshold = old.threshold
+    if old.mask_threshold is not None and abs(mask_threshold - old.mask_threshold) < _SAME:
+        mask_threshold = old.mask_threshold
     source = old.threshold_source if threshold == old.threshold else "user"
     if threshold != old.threshold:
         visit.conversation = None  # its verdict would be another one

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import errno
+import functools
 import importlib.util
 import logging
 import os
@@ -14,8 +15,8 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import replace
 from typing import Any
 
+import anyio
 from fastapi import FastAPI, File, Form, HTTPException, Request, UploadFile
-from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
@@ -82,7 +83,7 @@ def create_app(service: Service, *, login: Login | None = None, host: str = "127
         enable_monitoring=False,
         run_history=False,
         footer_links=["api"],
-        mcp_server=importlib.util.find_spec("mcp") is not None,
+        mcp_server=login is None and importlib.util.find_spec("mcp") is not None,  # its tools know no login
         theme=theme(),
         css=CSS,
         head=HEAD,
@@ -90,8 +91,10 @@ def create_app(service: Service, *, login: Login | None = None, host: str = "127
 
 
 def _add_endpoints(app: FastAPI, service: Service, login: Login | None) -> None:
+    line = anyio.CapacityLimiter(service.limits.waiting + 2)  # of its own, so that who waits here holds up nobody else's threads
+
     @app.get("/healthz")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         return {"status": "ok", "model": service.model, "vlad": __version__}
 
     @app.post("/v1/detect")
@@ -105,7 +108,8 @@ def _add_endpoints(app: FastAPI, service: Service, login: Login | None) -> None:
         data = await image.read(service.limits.file_bytes + 1)
         if len(data) > service.limits.file_bytes:
             raise HTTPException(413, f"the picture has more than {service.limits.file_bytes // 2**20} MB; make it smaller")
-        return await run_in_threadpool(_detect, service, data, short_name(image.filename or "picture"), class_name, threshold)
+        work = functools.partial(_detect, service, data, short_name(image.filename or "picture"), class_name, threshold)
+        return await anyio.to_thread.run_sync(work, limiter=line)
 
     @app.exception_handler(HTTPException)
     async def of_http(_: Request, error: HTTPException) -> JSONResponse:

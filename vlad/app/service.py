@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
     from vlad.references import ReferenceMemory
     from vlad.vlm.backends.base import VlmBackend
+
+
+def without_address(text: str) -> str:
+    """Text without the addresses of servers, as visitors may see it."""
+    return re.sub(r" at https?://\S+?(?=[,;:]?(\s|$))", "", text)
 
 
 class BusyError(VladError):
@@ -71,8 +78,9 @@ class Service:
     examples: tuple[Example, ...] = ()
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
-        self._waiting = 0
+        self._guard = threading.Lock()
+        self._busy = False
+        self._line: deque[threading.Event] = deque()
         self._memories: dict[str, ReferenceMemory | None] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="vlad-demo-")
         self.folder = Path(self._folder.name)
@@ -84,23 +92,36 @@ class Service:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Be the only one at the model.
+        """Be the only one at the model, in the order of coming: a batch that asks for its next turn stands behind those who wait.
 
         Raises:
             BusyError: too many are waiting, or the turn did not come in time.
         """
-        if self._waiting >= self.limits.waiting:
-            raise BusyError("Too many visitors want the model just now; please try again in a minute.")
-        self._waiting += 1
-        try:
-            if not self._lock.acquire(timeout=self.limits.seconds):
-                raise BusyError(f"The model was busy for {self.limits.seconds:.0f} seconds; please try again in a minute.")
-        finally:
-            self._waiting -= 1
+        self._wait()
         try:
             yield
         finally:
-            self._lock.release()
+            with self._guard:
+                if self._line:
+                    self._line.popleft().set()  # still busy: the next one has it
+                else:
+                    self._busy = False
+
+    def _wait(self) -> None:
+        with self._guard:
+            if not self._busy:
+                self._busy = True
+                return
+            if len(self._line) >= self.limits.waiting:
+                raise BusyError("Too many visitors want the model just now; please try again in a minute.")
+            mine = threading.Event()
+            self._line.append(mine)
+        if mine.wait(self.limits.seconds):
+            return
+        with self._guard:
+            if mine in self._line:
+                self._line.remove(mine)
+                raise BusyError(f"The model was busy for {self.limits.seconds:.0f} seconds; please try again in a minute.")
 
     def fit_example(self, detector: AnomalyDetector, example: Example) -> None:
         """Let a visitor's detector remember the example's good pictures. They are looked at once for all visitors: a memory is never
@@ -110,6 +131,11 @@ class Service:
                 fitted = self.detector.copy().fit(list(example.references), class_name=example.class_name)
             self._memories[example.product] = fitted.memory
         detector.memory = self._memories[example.product]
+
+    @property
+    def vlm_name(self) -> str:
+        """Names the VLM for visitors, without its address, which is no business of theirs; empty for the describer."""
+        return "" if self.vlm is None else without_address(self.vlm.name)
 
     def close(self) -> None:
         """Delete what was written."""

@@ -29,8 +29,7 @@ def verdict_card(prediction: Prediction, *, note: str = "") -> str:
         False: ("good", "Nothing looks wrong", "✓"),
         None: ("none", "No verdict", "?"),
     }[prediction.pred_label]
-    numbers = prediction.verdict.partition(": ")[2].rpartition(" (")[0] or prediction.verdict
-    source = _SOURCES.get(prediction.threshold_source or "", prediction.threshold_source or "")
+    numbers = verdict_line(prediction).partition(": ")[2] or prediction.verdict
     count = len(prediction.regions)
     places = "no place is marked" if not count else f"{count} marked place{'s' if count > 1 else ''}"
     name = [escape(prediction.image_path)] if prediction.image_path else []
@@ -41,9 +40,15 @@ def verdict_card(prediction: Prediction, *, note: str = "") -> str:
     return (
         f'<section class="vlad-card vlad-{kind}" role="status" aria-live="polite"><div class="vlad-head">'
         f'<span class="vlad-mark" aria-hidden="true">{mark}</span><div><h2>{headline}</h2>'
-        f"<p>{escape(numbers[:1].upper() + numbers[1:])}, {escape(source)}</p></div></div>"
+        f"<p>{escape(numbers[:1].upper() + numbers[1:])}</p></div></div>"
         f'{score_bar(prediction.pred_score, prediction.threshold)}<p class="vlad-facts">{facts}</p>{extra}</section>'
     )
+
+
+def verdict_line(prediction: Prediction) -> str:
+    """The verdict with its numbers, and where the threshold comes from in words for visitors."""
+    numbers, _, source = prediction.verdict.removesuffix(")").rpartition(" (")
+    return f"{numbers}, {_SOURCES.get(source, source)}" if numbers else prediction.verdict
 
 
 def waiting_card(headline: str, text: str) -> str:
@@ -80,6 +85,7 @@ def place_table(places: Sequence[Place], left_out: int) -> str:
     """Marked places, hottest first."""
     if not places:
         return '<p class="vlad-quiet">No place is above the threshold of the map.</p>'
+    title = "Marked places, hottest first" if places[0].marked else "The hottest place; nothing is above the threshold of the map"
     rows = "".join(
         f"<tr><th scope='row'>{place.label}</th><td>{escape(place.location)}</td><td>{escape(place.shape)}</td>"
         f"<td>{escape(size_in_words(place.share).removesuffix(' of the picture'))}</td><td>{place.peak:.2f}</td>"
@@ -88,7 +94,7 @@ def place_table(places: Sequence[Place], left_out: int) -> str:
     )
     more = f'<p class="vlad-quiet">{left_out} smaller places are not shown.</p>' if left_out else ""
     return (
-        '<div class="vlad-table"><table><caption>Marked places, hottest first</caption><thead><tr><th scope="col">place</th>'
+        '<div class="vlad-table"><table><caption>' + title + '</caption><thead><tr><th scope="col">place</th>'
         '<th scope="col">where</th><th scope="col">shape</th><th scope="col">area</th><th scope="col">peak</th>'
         f'<th scope="col">box (left, top, right, bottom)</th></tr></thead><tbody>{rows}</tbody></table></div>{more}'
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from vlad.app.service import Limits
 
 _CHUNK = 2**20
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError, EOFError, ValueError)
 _MOST_NAME = 80
 
 
@@ -91,12 +94,12 @@ def _pictures_of(paths: Sequence[str | Path], limits: Limits) -> Iterator[tuple[
                         yield shown, read_bytes(data, limits, shown)
                     except ImageReadError as error:
                         yield shown, error
-                    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError, ValueError) as error:
+                    except _DAMAGED as error:
                         yield (
                             shown,
                             ImageReadError(f"{shown}: cannot be unpacked ({type(error).__name__}); pack it again, without a password"),
                         )
-        except (zipfile.BadZipFile, OSError) as error:
+        except _DAMAGED as error:
             yield name, ImageReadError(f"{name}: is no zip file that can be read ({type(error).__name__}); pack it again")
 
 
@@ -109,7 +112,7 @@ def _entries(path: Path) -> list[zipfile.ZipInfo]:
                 for entry in archive.infolist()
                 if entry.filename.lower().endswith(IMAGE_SUFFIXES) and not PurePosixPath(entry.filename).name.startswith(".")
             ]
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except _DAMAGED:
         return [zipfile.ZipInfo(path.name)]
 
 

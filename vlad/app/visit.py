@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from vlad.vlm.inspector import Conversation
 
 
-@dataclass
+@dataclass(eq=False)
 class Visit:
     """One visitor.
 
@@ -31,6 +32,9 @@ class Visit:
         references: names of the good pictures.
         thumbnails: the good pictures, small.
         conversation: about the current picture.
+        example: number of the example that is the current picture; None for one of the visitor's own.
+        borrowed: whether the good pictures are an example's and not the visitor's.
+        dropped: path of the picture that was removed last, and when (of `time.monotonic`).
     """
 
     detector: AnomalyDetector
@@ -42,11 +46,16 @@ class Visit:
     references: tuple[str, ...] = ()
     thumbnails: tuple[np.ndarray, ...] = field(default=(), repr=False)
     conversation: Conversation | None = field(default=None, repr=False)
+    example: int | None = None
+    borrowed: bool = False
+    dropped: tuple[str, float] | None = None
 
     @classmethod
     def begin(cls, service: Service) -> Self:
-        """A visitor who has just come."""
-        return cls(service.detector.copy(), Path(tempfile.mkdtemp(dir=service.folder)))
+        """A visitor who has just come. The folder goes with the visitor, however Gradio lets go of it."""
+        visit = cls(service.detector.copy(), Path(tempfile.mkdtemp(dir=service.folder)))
+        weakref.finalize(visit, shutil.rmtree, visit.folder, ignore_errors=True)
+        return visit
 
     def forget(self) -> None:
         """Delete everything of this visitor."""

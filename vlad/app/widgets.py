@@ -4,6 +4,8 @@ import contextlib
 import functools
 import inspect
 import logging
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
@@ -11,10 +13,11 @@ from typing import Any
 import gradio as gr
 from gradio.components.image_editor import EditorData, EditorValue
 from gradio.data_classes import ImageData
+from PIL import Image
 
 from vlad.errors import VladError
 
-MODEL_QUEUE, VLM_QUEUE = "model", "vlm"
+MODEL_QUEUE, VLM_QUEUE, BATCH_QUEUE = "model", "vlm", "batch"  # between the pictures of a batch others have their turn
 WENT_WRONG = "Something went wrong on the server. It has been noted there; please try another picture or come again later."
 _log = logging.getLogger("vlad.app")
 
@@ -30,16 +33,47 @@ def picture_input(**settings: Any) -> gr.Image:
     return component
 
 
-def paint_input(value: EditorValue | None, **settings: Any) -> gr.ImageEditor:
-    """An editor with arrays uint8 (H, W, 3), whose unreadable background is a message and no error of the server."""
+def paint_input(value: EditorValue | None, *, pixels: int, **settings: Any) -> gr.ImageEditor:
+    """An editor with arrays uint8 (H, W, 3) of at most `pixels`; a background that is larger or cannot be read is a message and no error of
+    the server."""
     component = gr.ImageEditor(value, type="numpy", image_mode="RGB", **settings)
     read = component.preprocess
 
     def checked(payload: EditorData | None) -> EditorValue | None:
+        for layer in () if payload is None else (payload.background, payload.composite):
+            if layer is not None and layer.path is not None and _pixels_of(layer.path) > pixels:
+                raise gr.Error(f"This picture has more than {pixels // 10**6} megapixels; make it smaller.", print_exception=False)
         try:
             return read(payload)
         except Exception as error:
             raise gr.Error("This picture cannot be painted on; please take a PNG or JPEG.", print_exception=False) from error
+
+    component.preprocess = checked  # type: ignore[method-assign]
+    return component
+
+
+def _pixels_of(path: str) -> int:
+    """Pixels that a file's header promises; 0 where it cannot be read, which the reading itself will say."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as picture:
+            warnings.simplefilter("ignore")
+            return picture.width * picture.height
+    except Image.DecompressionBombError:
+        return sys.maxsize
+    except Exception:
+        return 0
+
+
+def limit_slider(**settings: Any) -> gr.Slider:
+    """A slider from 0 to 1 whose box may be emptied: that is a message and no error of the server. It has no reset button, which would
+    change the number and nothing else."""
+    component = gr.Slider(0, 1, 0.5, buttons=[], **settings)
+    read = component.preprocess
+
+    def checked(payload: Any) -> Any:
+        if not isinstance(payload, (int, float)) or isinstance(payload, bool) or not 0 <= payload <= 1:
+            raise gr.Error("Please write a number from 0 to 1.", title="Please check", print_exception=False)
+        return read(payload)
 
     component.preprocess = checked  # type: ignore[method-assign]
     return component

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import ipaddress
 import os
+import signal
 from typing import Annotated
 
 import typer
@@ -47,7 +48,8 @@ def demo(
     VLAD_DEMO_AUTH=anna:secret vlad demo --host 0.0.0.0
 
     Nothing leaves this machine: no public link is made and nothing is counted. Other machines are let in with --host, and then only
-    with --auth, or with --allow-public. Programs use the same server: POST /v1/detect, GET /healthz, gradio_client and MCP.
+    with --auth, or with --allow-public. Programs use the same server: POST /v1/detect, GET /healthz, gradio_client and,
+    without --auth, MCP.
 
     Exit codes: 0 stopped with Ctrl-C; 2 usage; 70 a bug.
     """
@@ -73,6 +75,8 @@ def demo(
     service = Service(detector, backend, Limits(pixels=max_pixels), examples)
     address = f"http://[{host}]:{taken}" if ":" in host else f"http://{host}:{taken}"
     typer.echo("starting ...", err=True)
+    if hasattr(signal, "SIGHUP"):  # the terminal was closed: end as with Ctrl-C, so that uploads are deleted
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
         serve(service, sock, host=host, login=login, ready=lambda: typer.echo(f"vlad demo: {address}  (stop with Ctrl-C)", err=True))
     typer.echo("stopped; uploads are deleted", err=True)

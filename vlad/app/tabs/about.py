@@ -27,11 +27,11 @@ def _yours(service: Service) -> str:
     minutes, size, pixels = limits.idle_seconds // 60, limits.file_bytes // 2**20, limits.pixels // 10**6
     elsewhere = "Nothing is counted or sent elsewhere."
     if service.vlm is not None:
-        elsewhere = f"Nothing is counted. What you ask in the tab Ask goes to {escape(service.vlm.name)} together with the picture."
+        elsewhere = f"Nothing is counted. What you ask in the tab Ask goes to {escape(service.vlm_name)} together with the picture."
     return f"""<h2>Your pictures</h2>
-<p>Pictures, good pictures and answers belong to your page alone. What was made of them is deleted when you close it, uploaded
-files {minutes} to {minutes + 10} minutes after they came. {elsewhere} Limits: {size} MB and {pixels} megapixels a picture,
-{limits.pictures} pictures a batch, {limits.references} good pictures.</p>"""
+<p>Pictures, good pictures and answers belong to your page alone. The server forgets them when you close it; uploaded files
+and files for download are deleted {minutes} to {minutes + 10} minutes after they came. {elsewhere} Limits: {size} MB and {pixels}
+megapixels a picture, {limits.pictures} pictures a batch, {limits.references} good pictures.</p>"""
 
 
 _READING = """<h2>How to read a result</h2>
@@ -50,7 +50,8 @@ runs without a download; a CLIP finds more. Image AUROC / pixel AUROC:</p>
 <tr><th scope="row">synthetic, 7 categories never trained on (280)</th><td>0.821 / 0.990</td><td>30 %</td><td></td></tr>
 </tbody></table></div>
 <p>Two real categories are a small sample. The examples here are pictures of the kind it was trained on: they show how vlad works, not how
-well. In the tab Ask the describer names the place rightly in four of five procedural pictures, the type of defect in one of four.</p>"""
+well. In the tab Ask the describer names the place rightly in five of six procedural pictures, the type of defect in four of ten of the
+kinds that the model knows, and never in the others.</p>"""
 
 _FAILS = """<h2>Where it fails</h2>
 <ul><li>The threshold for words alone, 0.5, is no promise. Give good pictures, or move it.</li>
@@ -60,8 +61,9 @@ _FAILS = """<h2>Where it fails</h2>
 <li>It is no certified inspector. Do not let it decide alone.</li></ul>"""
 
 _REST = """<h2>For programs</h2>
-<p>Every action is an endpoint for <code>gradio_client</code> and an MCP tool (see "Use via API" below); <code>POST /v1/detect</code> takes
-a picture and gives JSON, <code>GET /healthz</code> says whether the server lives.</p>
+<p>Every action is an endpoint for <code>gradio_client</code> and, where no password is asked
+for, an MCP tool (see "Use via API" below); <code>POST /v1/detect</code> takes a picture and gives JSON, <code>GET /healthz</code> says
+whether the server lives.</p>
 <h2>Licence and citing</h2>
 <p>Apache-2.0. The algorithm is by Jeong et al., <i>WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation</i>, CVPR 2023,
 <a href="https://arxiv.org/abs/2303.14814" rel="noopener" target="_blank">arXiv 2303.14814</a>; cite it, and vlad with its version.</p>"""

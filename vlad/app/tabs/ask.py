@@ -5,12 +5,15 @@ from html import escape
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from vlad.app import chat
 from vlad.app.service import Service
 from vlad.app.style import HEIGHT
 from vlad.app.visit import Visit
 from vlad.app.widgets import MODEL_QUEUE, VLM_QUEUE, guarded
+from vlad.errors import ConfigError
+from vlad.prediction import Prediction
 from vlad.visualization import draw_places
 
 _QUESTIONS = ("What is wrong?", "Where is it?", "How large is it?", "How bad is it?", "How many defects are there?")
@@ -18,7 +21,7 @@ _QUESTIONS = ("What is wrong?", "Where is it?", "How large is it?", "How bad is 
 
 def build(service: Service, visit: gr.State) -> tuple[Any, list[Any], list[Any]]:
     """The tab's components and events; returns what to run when the tab is chosen: function, inputs and outputs."""
-    who = "the describer, which needs no language model" if service.vlm is None else service.vlm.name
+    who = "the describer, which needs no language model" if service.vlm is None else service.vlm_name
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=320):
             picture = gr.Image(
@@ -65,16 +68,19 @@ def build(service: Service, visit: gr.State) -> tuple[Any, list[Any], list[Any]]
         if current is None or current.picture is None or current.prediction is None:
             return [None, []]
         keep = gr.skip() if current.conversation is not None else []
-        return [_marked(current), keep]
+        return [_marked(current.picture, current.prediction), keep]
 
     def answer(current: Visit | None, text: str, history: list[Any]) -> Iterator[list[Any]]:
         current = current or Visit.begin(service)
         asked = [] if current.conversation is None else [*history]
         asked.append({"role": "user", "content": escape(text, quote=False)})  # the chat shows HTML, sanitised, even with Markdown off
-        said = ""
+        picture, prediction, marked = current.picture, current.prediction, None
         for piece in chat.ask(service, current, text):
             said = piece if isinstance(piece, str) else chat.in_words(piece)
-            yield [current, [*asked, {"role": "assistant", "content": escape(said, quote=False)}], "", _marked(current)]
+            if current.picture is not picture or picture is None or prediction is None:
+                raise ConfigError("The picture was changed while the answer was on its way; ask again about the one that is there now.")
+            marked = _marked(picture, prediction) if marked is None else marked
+            yield [current, [*asked, {"role": "assistant", "content": escape(said, quote=False)}], "", marked]
 
     outputs = [visit, talk, question, picture]
     # A VLM takes its time, during which others may inspect.
@@ -91,10 +97,9 @@ def build(service: Service, visit: gr.State) -> tuple[Any, list[Any], list[Any]]
     return guarded(current_picture), [visit, talk], [picture, talk]
 
 
-def _marked(visit: Visit) -> Any:
-    """The current picture with the letters that answers use."""
-    assert visit.picture is not None and visit.prediction is not None  # a caller has checked
+def _marked(picture: np.ndarray, prediction: Prediction) -> np.ndarray:
+    """A picture with the letters that answers use."""
     from vlad.vlm.places import find_places
 
-    places, _ = find_places(visit.prediction)
-    return draw_places(visit.picture, [(place.label, place.box) for place in places], max_side=900)
+    places, _ = find_places(prediction)
+    return draw_places(picture, [(place.label, place.box) for place in places], max_side=900)

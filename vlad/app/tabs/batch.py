@@ -11,7 +11,7 @@ from vlad.app import show
 from vlad.app.batches import Batch, run_batch, time_left, write_csv
 from vlad.app.service import Service
 from vlad.app.visit import Visit
-from vlad.app.widgets import MODEL_QUEUE, guarded
+from vlad.app.widgets import BATCH_QUEUE, guarded
 from vlad.errors import ConfigError
 
 _MOST_NAMED = 10
@@ -77,10 +77,10 @@ def build(service: Service, visit: gr.State) -> None:
 
     outputs = [visit, summary, chart, table, gallery]
     alone: dict[str, Any] = {
-        "concurrency_id": MODEL_QUEUE,
-        "concurrency_limit": 1,
+        "concurrency_id": BATCH_QUEUE,
+        "concurrency_limit": 2,
         "api_visibility": "private",
-        "show_progress_on": [summary],
+        "show_progress_on": [chart],
     }
     start.click(guarded(run), [visit, files, class_name], outputs, **alone)
     try_examples.click(guarded(run_examples), [visit], outputs, **alone)

@@ -29,6 +29,7 @@ def build(service: Service) -> None:
             choice = gr.Radio(names, value=names[0] if names else None, label="Paint on a good", visible=bool(names), elem_id="draw-part")
             editor = paint_input(
                 _canvas(good[0].path) if good else None,
+                pixels=service.limits.pixels,
                 sources=["upload"],
                 transforms=(),
                 format="png",  # anything less exact changes pixels that nobody painted
@@ -89,7 +90,7 @@ def finding_card(finding: Finding) -> str:
     inside = "The hottest place is on the paint." if finding.peak_inside else "The hottest place is elsewhere."
     count = len(places_of(finding.after)[0])
     text = f"{finding.covered:.0%} of what you painted is marked. {inside}"
-    before, after = (escape(prediction.verdict) for prediction in (finding.before, finding.after))
+    before, after = (escape(show.verdict_line(prediction)) for prediction in (finding.before, finding.after))
     return (
         f'<section class="vlad-card vlad-{kind}" role="status"><div class="vlad-head">'
         f'<span class="vlad-mark" aria-hidden="true">{mark}</span>'
