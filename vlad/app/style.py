@@ -49,6 +49,7 @@ def theme() -> gr.themes.Base:
 HEAD = """<style>
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
 @media (max-width: 640px) {
+  #threshold, #map-threshold, #opacity { min-width: 100% !important; }
   .gradio-container { width: 100vw !important; max-width: 100vw !important; min-width: 0 !important; overflow-x: hidden; }
   .gradio-container .main, .gradio-container .wrap, .gradio-container main { min-width: 0 !important; }
   .gradio-container .main { padding-left: 14px !important; padding-right: 14px !important; }

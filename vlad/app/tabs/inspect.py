@@ -45,7 +45,7 @@ def build(service: Service, visit: gr.State) -> list[Any]:
                 elem_id="with-references",
             )
             picture = picture_input(
-                label="Or your own picture: drop, paste or take one",
+                label="Or your own picture",
                 sources=["upload", "clipboard", "webcam"],
                 height=300,
                 alt_text="The picture to inspect",
@@ -81,7 +81,7 @@ def build(service: Service, visit: gr.State) -> list[Any]:
             legend = gr.HTML(show.legend(0.5), elem_id="pair-legend")
             with gr.Row():
                 threshold = limit_slider(step=0.001, label="Threshold", min_width=150, elem_id="threshold")
-                mask_threshold = limit_slider(step=0.001, label="On the map", min_width=150, elem_id="map-threshold")
+                mask_threshold = limit_slider(step=0.001, label="Map", min_width=150, elem_id="map-threshold")
                 opacity = limit_slider(step=0.05, label="Opacity", min_width=150, elem_id="opacity")
             with gr.Accordion("Marked places", open=True):
                 boxes = gr.AnnotatedImage(
