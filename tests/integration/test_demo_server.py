@@ -94,15 +94,16 @@ def test_bad_requests_get_clear_json(demo, request_, status, reason):
 
 def test_a_body_without_a_length_is_cut_off_too(demo):
     def endless():
+        yield form({})["body"].removesuffix(b"\r\n--x--\r\n")  # the beginning of a file that does not end
         for _ in range(64):
             yield b"\0" * 2**16
 
     request = urllib.request.Request(
         f"{demo[0]}/v1/detect", data=endless(), headers={"Content-Type": "multipart/form-data; boundary=x"}, method="POST"
     )
-    with pytest.raises((urllib.error.HTTPError, ConnectionError, urllib.error.URLError)) as error:
+    with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(request, timeout=60)
-    assert getattr(error.value, "code", 413) in (400, 413) and fetch(f"{demo[0]}/healthz")[0] == 200
+    assert error.value.code == 413 and fetch(f"{demo[0]}/healthz")[0] == 200
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from vlad.app.uploads import read_bytes, short_name
 from vlad.errors import ConfigError, ImageReadError, VladError
 
 _PORTS = 20  # ports tried from the wanted one on
+_DRAINED = 4  # times the limit that is read of a request that is refused
 _ROOM_FOR_FORM = 2**16  # bytes of a request beside its file
 _log = logging.getLogger("vlad.app")
 Login = tuple[str, str]
@@ -172,13 +173,22 @@ class _BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.limit:
+                await self._drain(receive, message)
                 raise HTTPException(413, self._reason())
             return message
 
         await self.app(scope, counted, send)
 
     async def _refuse(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
+        await self._drain(receive, {"type": "http.request", "more_body": True})
         await JSONResponse({"error": self._reason()}, 413)(scope, receive, send)
+
+    async def _drain(self, receive: _Receive, message: MutableMapping[str, Any]) -> None:
+        """Read on and keep nothing: who still sends when the answer comes sees a broken connection instead of it. Only so far, though."""
+        dropped = 0
+        while message.get("more_body") and message["type"] == "http.request" and dropped < _DRAINED * self.limit:
+            message = await receive()
+            dropped += len(message.get("body", b""))
 
     def _reason(self) -> str:
         return f"the request is larger than {self.limit // 2**20} MB; make the picture smaller"
