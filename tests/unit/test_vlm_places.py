@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -141,6 +142,20 @@ def test_faulty_vocabularies_are_named(tmp_path, text, message):
     with pytest.raises(PromptError, match=message) as error:
         DefectVocabulary.load(path)
     assert str(path) in str(error.value)
+
+
+def test_an_edited_vocabulary_is_read_again_and_another_is_not(tmp_path):
+    path = tmp_path / "mine.yaml"
+    text = "name: x\ntemplates: ['{class_name} with {defect}']\ntypes: {a: [a b], b: [b]}\n"
+    path.write_text(text)
+    first = DefectVocabulary.load(path)
+    assert DefectVocabulary.load(path) is first
+    path.write_text(text.replace("b: [b]", "c: [c]"))
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert set(DefectVocabulary.load(path).types) == {"a", "c"}
+    path.unlink()
+    with pytest.raises(PromptError, match=r"mine\.yaml"):
+        DefectVocabulary.load(path)
 
 
 def test_an_unknown_vocabulary_lists_the_known():

@@ -316,6 +316,13 @@ def test_letters_by_likelihood(server):
     assert backend.letters(question(), ["A", "B"]) is None and len(server.requests) == 4  # it is not asked again
 
 
+def test_likelihoods_that_never_come_do_not_hold_up(server, monkeypatch):
+    monkeypatch.setattr("vlad.vlm.backends.server.Limits", lambda: Limits(seconds=0.2))
+    server.script = [["trickle"]]
+    with pytest.raises(VlmError, match=r"gave no answer within 0\.2 s"):
+        ServerBackend(server.url, model="m").letters(question(), ["A", "B"])
+
+
 def test_large_pictures_go_as_small_files():
     noise = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)
     assert data_url(noise).startswith("data:image/jpeg;base64,") and data_url(noise[:100]).startswith("data:image/png;base64,")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 import warnings
@@ -280,7 +281,7 @@ def read_knowledge(knowledge: str | Path) -> str:
     Raises:
         ConfigError: the file cannot be read, is no UTF-8 text, or has more than 64 KiB.
     """
-    if isinstance(knowledge, str) and not re.fullmatch(r"\S+\.\w{1,9}", knowledge) and not _is_file(knowledge):
+    if isinstance(knowledge, str) and not re.fullmatch(r"\S+\.\w{1,9}", knowledge) and not os.path.isfile(knowledge):  # noqa: PTH113  Path's own fails on texts
         return knowledge.strip()
     try:
         with Path(knowledge).open("rb") as file:
@@ -291,13 +292,6 @@ def read_knowledge(knowledge: str | Path) -> str:
     if len(raw) > _MAX_KNOWLEDGE:
         raise ConfigError(f"{knowledge}: expected at most {_MAX_KNOWLEDGE // 1024} KiB of domain knowledge, got more; shorten it")
     return text.strip()
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # too long for a name, or with characters that no name has
-        return False
 
 
 def _places_in_words(evidence: Evidence) -> str:

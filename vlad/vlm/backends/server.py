@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,6 +22,7 @@ from vlad.vlm.backends.base import Finish, Limits, Message, Reply
 if TYPE_CHECKING:
     from openai import OpenAI
 
+T = TypeVar("T")
 KEY = "VLAD_VLM_API_KEY"
 _PNG_LIMIT = 1_000_000  # bytes; a larger picture goes as JPEG, which loses little at this quality
 _JPEG_QUALITY = 95
@@ -137,9 +138,11 @@ class ServerBackend:
         limits = Limits()
         try:
             with self._explained(limits, let=(BadRequestError, UnprocessableEntityError)):
-                data = self._ask(request | {"logprobs": True, "top_logprobs": 20}, limits)
+                data = _within(limits.seconds + _GRACE, lambda: self._ask(request | {"logprobs": True, "top_logprobs": 20}, limits))
                 content = (_first_choice(data).get("logprobs") or {}).get("content") or []
                 candidates = [(str(entry["token"]), float(entry["logprob"])) for entry in (content[0]["top_logprobs"] if content else [])]
+        except TimeoutError:
+            raise VlmError(f"{self.name}: {_too_slow(limits)}") from None
         except (BadRequestError, UnprocessableEntityError):
             candidates = []
         if not candidates:
@@ -296,13 +299,13 @@ class _Heard:
             self.on_text(piece)
 
 
-def _within(seconds: float, work: Callable[[], Finish]) -> Finish:
+def _within(seconds: float, work: Callable[[], T]) -> T:
     """The work's result; a server that trickles can hold up the reading for ever, so it is done in a thread that can be left behind.
 
     Raises:
         TimeoutError: it takes longer.
     """
-    results: list[Finish] = []
+    results: list[T] = []
     failures: list[BaseException] = []
 
     def run() -> None:
