@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from vlad import AnomalyDetector
-from vlad.lite.data import BENCHMARK_CATEGORIES
-from vlad.lite.pictures.sampling import ProductLine, Sample, make_sample
-from vlad.lite.pictures.vocabulary import HELD_OUT_DEFECTS
+from vlad.synthetic import BENCHMARK_CATEGORIES
+from vlad.synthetic.sampling import ProductLine, Sample, make_sample
+from vlad.synthetic.vocabulary import HELD_OUT_DEFECTS
 from vlad.vlm.describer import Describer, heat_inside
 from vlad.vlm.places import find_places, location_of
 from vlad.vlm.vocabulary import DefectVocabulary

@@ -24,16 +24,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vlad import read_image
+from vlad.backbones.lite.backbone import SCALES, TEMPERATURE, WEIGHTS, LiteBackbone, Member, joined, load
+from vlad.backbones.lite.head import Head, features, windows
+from vlad.backbones.lite.text import TextEncoder
+from vlad.backbones.lite.trunk import Trunk, patch_tokens
+from vlad.backbones.preprocessing import preprocess
 from vlad.evaluation.datasets import Category, load_dataset, read_truth
-from vlad.images import preprocess
-from vlad.lite.backbone import SCALES, TEMPERATURE, WEIGHTS, LiteBackbone, Member, joined, load
-from vlad.lite.head import Head, features, windows
-from vlad.lite.text import TextEncoder
-from vlad.lite.trunk import Trunk, patch_tokens
 from vlad.metrics import aupro, auroc
 from vlad.prompts import PromptEnsemble
-from vlad.scorer import TextSide
 from vlad.scoring.memory import mean_of_top
+from vlad.scoring.pictures import TextSide
 from vlad.scoring.rarity import rarity
 from vlad.scoring.text import score_text, text_vectors
 from vlad.scoring.windows import upsample

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from vlad import read_image
 from vlad.backbones import load_backbone
-from vlad.encoder import Encoder
+from vlad.backbones.encoder import Encoder
 from vlad.evaluation.datasets import Category, load_dataset
-from vlad.scoring.calibration import METHODS, threshold
+from vlad.references.calibration import METHODS, threshold
 from vlad.scoring.memory import MemoryBank, mean_of_top
 
 LIMITS = (0.05, 0.2)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vlad.config import DetectorConfig
     from vlad.detector import AnomalyDetector
     from vlad.errors import VladError
-    from vlad.images import find_images, read_image
+    from vlad.pictures.reading import find_images, read_image
     from vlad.prediction import Prediction
     from vlad.prompts import PromptEnsemble
     from vlad.scoring.regions import Region
@@ -25,8 +25,8 @@ _HOMES = {
     "PromptEnsemble": "vlad.prompts",
     "Region": "vlad.scoring.regions",
     "VladError": "vlad.errors",
-    "find_images": "vlad.images",
-    "read_image": "vlad.images",
+    "find_images": "vlad.pictures.reading",
+    "read_image": "vlad.pictures.reading",
 }
 __all__ = [
     "AnomalyDetector",

@@ -36,7 +36,7 @@ class DetectorConfig:
     foreground: bool = False  # look at the part alone, where it stands out from its background clearly enough
     text_weight: float | None = None  # of the text score beside the references; None takes the backbone's (CLIP 0.5, lite 0)
     top_share: float = 0.01  # the image score is the mean of this share of the highest patch distances; winclip takes the maximum
-    calibration: str = "student"  # the threshold from references: "student", "quantile" or "conformal", see scoring/calibration.py
+    calibration: str = "student"  # the threshold from references: "student", "quantile" or "conformal", see references/calibration.py
     fpr_limit: float = 0.05  # false-positive rate that this threshold aims at
 
     def __post_init__(self) -> None:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
+from vlad.backbones.encoder import Encoder
 from vlad.config import DetectorConfig
-from vlad.encoder import Encoder
 from vlad.errors import ConfigError, ImageReadError, VladWarning
-from vlad.images import ImageSource, read_image
+from vlad.pictures.reading import ImageSource, read_image
 from vlad.prediction import Prediction
 from vlad.prompts import PromptEnsemble
 from vlad.references import MemorySettings, Reference, ReferenceMemory
-from vlad.scorer import PictureScorer, Scored, TextSide
+from vlad.scoring.pictures import PictureScorer, Scored, TextSide
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -269,7 +269,7 @@ class AnomalyDetector:
             ImageReadError: no reference could be read, or one could not and `on_error` is "raise".
             ConfigError: no references.
         """
-        from vlad.fitting import fit_memory
+        from vlad.references.fitting import fit_memory
 
         config = self.config if class_name is None else replace(self.config, class_name=class_name)
         before, self.config = self.config, config
@@ -288,7 +288,7 @@ class AnomalyDetector:
         References that cannot be read again (they came as data and the detector was loaded from a folder, or their file has changed)
         keep their old scores in the calibration, and a warning says so.
         """
-        from vlad.fitting import fit_memory
+        from vlad.references.fitting import fit_memory
 
         memory = ReferenceMemory(self._memory_settings()) if self.memory is None else self.memory.copy()
         self.memory = fit_memory(self, memory, references, on_error)
@@ -300,7 +300,7 @@ class AnomalyDetector:
         Raises:
             ConfigError: one of them is not remembered, or none would be left; nothing is forgotten then.
         """
-        from vlad.fitting import forget
+        from vlad.references.fitting import forget
 
         self.memory = forget(self, references)
         return self

@@ -14,7 +14,7 @@ from vlad.errors import ConfigError, ImageReadError
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
-    from vlad.images import ImageSource
+    from vlad.pictures.reading import ImageSource
     from vlad.prediction import Prediction
 
 _FEWEST = 4  # values on a side below which ranks show nothing

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from vlad.backbones import load_backbone
-from vlad.encoder import Encoder
+from vlad.backbones.encoder import Encoder
 from vlad.scoring.coreset import BLOCK, CoresetLoss, greedy_coreset
 from vlad.scoring.memory import MemoryBank
 from vlad.scoring.subspace import SubspaceBank

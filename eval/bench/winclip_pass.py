@@ -28,7 +28,7 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
 
     from vlad.backbones import ClipBackbone, load_backbone
     from vlad.backbones.base import Backbone
-    from vlad.images import preprocess
+    from vlad.backbones.preprocessing import preprocess
 
     backbone: Backbone
     if model == "random":

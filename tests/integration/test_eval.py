@@ -16,7 +16,7 @@ from command import vlad
 from PIL import Image
 from safetensors.torch import save_file
 
-from vlad.lite.data import write_benchmark
+from vlad.synthetic import write_benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
 

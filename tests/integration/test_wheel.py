@@ -34,7 +34,7 @@ def test_wheel_holds_prompts_and_model(packages):
         names = set(wheel.namelist())
     shipped = {f"vlad/_prompts/{path.relative_to(ROOT / 'prompts').as_posix()}" for path in (ROOT / "prompts").rglob("*.yaml")}
     assert len(shipped) >= 10 and shipped <= names and "vlad/_prompts/defects/generic.yaml" in names
-    assert {"vlad/lite/weights.safetensors", "vlad/lite/README.md", "vlad/py.typed"} <= names
+    assert {"vlad/backbones/lite/weights.safetensors", "vlad/backbones/lite/README.md", "vlad/py.typed"} <= names
     assert {"vlad/_eval/anchors.yaml", "vlad/_eval/configs/mvtec.yaml", "vlad/evaluation/templates/report.html"} <= names
     assert {"vlad/_examples/washer_scratch.png", "vlad/_examples/references/washer/1.png"} <= names  # what `vlad demo` shows first
     assert not any(name.startswith(("tests/", "demos/", "prompts/")) for name in names)
@@ -44,7 +44,14 @@ def test_wheel_holds_prompts_and_model(packages):
 def test_sdist_holds_everything_needed_to_build_and_test(packages):
     with tarfile.open(packages[".gz"]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    assert {"pyproject.toml", "README.md", "LICENSE", "prompts/winclip.yaml", "vlad/lite/weights.safetensors", "tests/conftest.py"} <= names
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "prompts/winclip.yaml",
+        "vlad/backbones/lite/weights.safetensors",
+        "tests/conftest.py",
+    } <= names
     assert not any(part in name for name in names for part in (".venv", "__pycache__", "runs/"))
 
 

@@ -11,8 +11,8 @@ import torch
 
 from vlad import AnomalyDetector
 from vlad.backbones import ClipBackbone
+from vlad.backbones.preprocessing import preprocess
 from vlad.backbones.towers import OpenClipTower, Tower, build_tower
-from vlad.images import preprocess
 from vlad.scoring.text import text_vectors
 
 TOLERANCE = 1e-5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlad.augment import rotations, slight_changes, valid_patches
+from vlad.references.augment import rotations, slight_changes, valid_patches
 from vlad.scoring.foreground import Foreground, find_foreground
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

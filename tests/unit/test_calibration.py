@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlad.scoring.calibration import METHODS, Calibration, references_needed, threshold
+from vlad.references.calibration import METHODS, Calibration, references_needed, threshold
 
 SCORES = (0.1, 0.2, 0.3, 0.4)
 

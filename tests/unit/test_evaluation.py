@@ -463,7 +463,7 @@ class TestCache:
         assert cached.backbone.fingerprint == backbone.fingerprint and cached.backbone.hits == 0
 
     def test_no_pictures(self, backbone, tmp_path):
-        from vlad.lite.backbone import LiteBackbone
+        from vlad.backbones.lite.backbone import LiteBackbone
 
         assert CachedBackbone(LiteBackbone(device="cpu"), tmp_path).encode_image(torch.empty(0, 3, 448, 448)).image.shape[0] == 0
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from vlad import AnomalyDetector
+from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.errors import ConfigError, ImageReadError, VladWarning
-from vlad.lite.backbone import LiteBackbone
-from vlad.lite.data import ProductLine
 from vlad.references import MemorySettings, ReferenceMemory
-from vlad.scoring.calibration import threshold
+from vlad.references.calibration import threshold
+from vlad.synthetic import ProductLine
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from vlad import AnomalyDetector
+from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.errors import ConfigError, VladWarning
-from vlad.lite.backbone import LiteBackbone
-from vlad.lite.data import ProductLine
 from vlad.references import fingerprint
+from vlad.synthetic import ProductLine
 
 
 @pytest.fixture(scope="module")

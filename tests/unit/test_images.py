@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, features
 
 from vlad.backbones.base import Preprocessing
+from vlad.backbones.preprocessing import preprocess
 from vlad.errors import ImageReadError
-from vlad.images import find_images, preprocess, read_image
+from vlad.pictures.reading import find_images, read_image
 
 SIDE = 16
 
@@ -705,7 +706,7 @@ def test_process_wide_settings_stay_as_they_were() -> None:
 
 
 def test_import_needs_no_torch() -> None:
-    code = "import sys, vlad.images; assert 'torch' not in sys.modules; import numpy; vlad.images.read_image(numpy.zeros((16, 16), 'u1'))"
+    code = "import sys, vlad; read = vlad.read_image; assert 'torch' not in sys.modules; import numpy; read(numpy.zeros((16, 16), 'u1'))"
     subprocess.run([sys.executable, "-c", code + "; assert 'torch' not in sys.modules"], check=True, timeout=60)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from vlad.lite.data import (
+from vlad.synthetic import (
     BENCHMARK_CATEGORIES,
     DEFECT_ADJECTIVES,
     DEFECT_NOUNS,
@@ -22,15 +22,15 @@ from vlad.lite.data import (
     Sample,
     contact_sheet,
     generate,
-    main,
     make_pair,
     make_sample,
     write_benchmark,
 )
-from vlad.lite.pictures.objects import OBJECTS
-from vlad.lite.pictures.scene import compose
-from vlad.lite.pictures.striking import strike
-from vlad.lite.pictures.textures import RECIPES
+from vlad.synthetic.__main__ import main
+from vlad.synthetic.objects import OBJECTS
+from vlad.synthetic.scene import compose
+from vlad.synthetic.striking import strike
+from vlad.synthetic.textures import RECIPES
 
 EXAMPLES = Path(__file__).parents[2] / "demos" / "examples"
 ALL_FAMILIES = FAMILIES + HELD_OUT_FAMILIES

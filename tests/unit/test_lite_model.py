@@ -17,18 +17,18 @@ from PIL import Image
 from torch import Tensor
 
 from vlad.backbones.base import Backbone
+from vlad.backbones.lite.backbone import WEIGHTS, LiteBackbone, Member, load, save
+from vlad.backbones.lite.head import GRID, LENGTH, Head, features, flatten, unflatten, windows
+from vlad.backbones.lite.text import LENGTH as SENTENCE_LENGTH
+from vlad.backbones.lite.text import UNKNOWN, TextEncoder, tokens, vocabulary
+from vlad.backbones.lite.trunk import INSTALL, SHA256, Trunk, find_weights, load_weights, patch_tokens
 from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
-from vlad.lite.backbone import WEIGHTS, LiteBackbone, Member, load, save
-from vlad.lite.data import HELD_OUT_DEFECTS, HELD_OUT_FAMILIES, make_sample
-from vlad.lite.head import GRID, LENGTH, Head, features, flatten, unflatten, windows
-from vlad.lite.text import LENGTH as SENTENCE_LENGTH
-from vlad.lite.text import UNKNOWN, TextEncoder, tokens, vocabulary
-from vlad.lite.train import join, train
-from vlad.lite.training.measure import measure, spread
-from vlad.lite.training.pictures import Recipe, make_pictures, read_pictures
-from vlad.lite.training.sentences import sides
-from vlad.lite.training.trainer import TrainConfig
-from vlad.lite.trunk import INSTALL, SHA256, Trunk, find_weights, load_weights, patch_tokens
+from vlad.synthetic import HELD_OUT_DEFECTS, HELD_OUT_FAMILIES, make_sample
+from vlad.training.measure import measure, spread
+from vlad.training.pictures import Recipe, make_pictures, read_pictures
+from vlad.training.sentences import sides
+from vlad.training.train import join, train
+from vlad.training.trainer import TrainConfig
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from vlad import AnomalyDetector
+from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.errors import ConfigError, ImageReadError
-from vlad.lite.backbone import LiteBackbone
 from vlad.monitor import _rank, _shift
-from vlad.streams import frames, new_pictures
+from vlad.pictures.streams import frames, new_pictures
 
 
 @pytest.fixture(scope="module")

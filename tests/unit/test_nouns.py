@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlad.errors import PromptError
-from vlad.nouns import indefinite_article, insert, noun, takes_article
 from vlad.prompts import PromptEnsemble
+from vlad.prompts.nouns import indefinite_article, insert, noun, takes_article
 
 ROOT = Path(__file__).parents[2]
 

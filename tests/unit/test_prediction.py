@@ -11,7 +11,7 @@ from PIL import Image
 
 from vlad import AnomalyDetector, Prediction, read_image
 from vlad.errors import VladError
-from vlad.scorer import PictureScorer
+from vlad.scoring.pictures import PictureScorer
 from vlad.visualization import absolute_scale, colourise, draw_overlay
 
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from vlad import prompt_files
 from vlad.cli.prompts import app
 from vlad.errors import PromptError
 from vlad.prompts import PromptEnsemble, check_prompts
+from vlad.prompts import files as prompt_files
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ["electronics", "food", "generic", "medical", "surfaces", "textiles", "winclip"]
@@ -181,15 +181,15 @@ def test_source_tree_and_no_torch() -> None:
 
 def test_installed_layout(tmp_path: Path) -> None:
     package = tmp_path / "vlad"
-    package.mkdir()
-    for name in ("errors", "nouns", "prompt_files", "prompt_schema", "prompts"):
-        shutil.copy(ROOT / "vlad" / f"{name}.py", package)
+    (package / "prompts").mkdir(parents=True)
+    for name in ("errors", "prompts/__init__", "prompts/ensemble", "prompts/files", "prompts/nouns", "prompts/schema"):
+        shutil.copy(ROOT / "vlad" / f"{name}.py", package / f"{name}.py")
     (package / "__init__.py").touch()
     shutil.copytree(ROOT / "prompts", package / "_prompts")
     decoy = tmp_path / "prompts"  # beside an installed package lie other people's folders
     decoy.mkdir()
     (decoy / "class_names.yaml").write_text("nouns: {}\n")
-    code = "from vlad import prompt_files, prompts; print(prompt_files.data_folder()); print(len(prompts.available_prompts()))"
+    code = "from vlad import prompts; print(prompts.data_folder()); print(len(prompts.available_prompts()))"
     shown = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
@@ -202,7 +202,7 @@ def test_installed_layout(tmp_path: Path) -> None:
 
 
 def test_missing_data_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt_files, "__file__", str(tmp_path / "vlad" / "prompt_files.py"))
+    monkeypatch.setattr(prompt_files, "__file__", str(tmp_path / "vlad" / "prompts" / "files.py"))
     with pytest.raises(PromptError, match="found neither: install vlad-anomaly again"):
         prompt_files.data_folder()
 

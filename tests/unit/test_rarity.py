@@ -8,9 +8,9 @@ import torch
 
 from vlad import AnomalyDetector
 from vlad.errors import ConfigError
-from vlad.lite.data import make_sample
 from vlad.scoring.memory import mean_of_top
 from vlad.scoring.rarity import rarity
+from vlad.synthetic import make_sample
 
 
 def checkerboard(side: int = 12) -> torch.Tensor:

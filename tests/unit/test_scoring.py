@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vlad.backbones.grid import window_indices
 from vlad.errors import ConfigError
 from vlad.scoring.regions import find_regions
 from vlad.scoring.text import anomaly_probability, score_text
-from vlad.scoring.windows import harmonic_mean, upsample, window_indices, windows_to_patches
+from vlad.scoring.windows import harmonic_mean, upsample, windows_to_patches
 
 
 class TestWindowIndices:

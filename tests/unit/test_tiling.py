@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlad import AnomalyDetector
-from vlad.tiling import TileGrid
+from vlad.pictures.tiling import TileGrid
 
 sizes = st.integers(16, 3000)
 

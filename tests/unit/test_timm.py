@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from vlad import AnomalyDetector
 from vlad.backbones import PRESETS, PatchBackbone, TimmBackbone, load_backbone
+from vlad.backbones.preprocessing import preprocess
 from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
-from vlad.images import preprocess
 
 DINO = "vit_small_patch14_dinov2"
 PICTURE = np.random.default_rng(0).integers(0, 256, (120, 90, 3), dtype=np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlad.images import find_images
+from vlad.pictures.reading import find_images
 
 # Picture, product, class name, what the visitor is told.
 _KNOWN = (

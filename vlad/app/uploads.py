@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vlad.app.notes import quietly
 from vlad.errors import ConfigError, ImageReadError
-from vlad.images import IMAGE_SUFFIXES, read_image
+from vlad.pictures.reading import IMAGE_SUFFIXES, read_image
 
 if TYPE_CHECKING:
     import numpy as np

@@ -89,7 +89,7 @@ def load_backbone(
     if name in {"lite", "lite-fine"}:
         if pretrained is not None:
             raise ConfigError(f"the embedded model {name!r} carries its weights; leave pretrained out")
-        from vlad.lite.backbone import LiteBackbone
+        from vlad.backbones.lite.backbone import LiteBackbone
 
         return LiteBackbone(fine=name == "lite-fine", **options)
     source, label = (PRESETS[name].source, name) if name in PRESETS else (name, None)

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from vlad.backbones.base import PatchTokens, Preprocessing
 from vlad.backbones.device import resolve_device, resolve_dtype
+from vlad.backbones.preprocessing import preprocess
 from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
-from vlad.images import preprocess
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIG_FILE = "config.json"

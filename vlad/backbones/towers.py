@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlad.backbones.grid import window_indices
 from vlad.errors import BackboneError
-from vlad.scoring.windows import window_indices
 
 
 class Tower:

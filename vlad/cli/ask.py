@@ -133,7 +133,7 @@ def ask(
 
 
 def _find(image: str, recursive: bool) -> list[Path]:
-    from vlad.images import find_images
+    from vlad.pictures.reading import find_images
 
     try:
         return find_images([image], recursive=recursive)
@@ -283,7 +283,7 @@ class AnswerWriter:
     def _draw(self, path: Path, answer: Answer) -> None:
         from PIL import Image
 
-        from vlad.images import read_image
+        from vlad.pictures.reading import read_image
         from vlad.visualization import draw_places
 
         assert self._out is not None

@@ -40,7 +40,7 @@ def write(
     \b
     vlad checklist write good_boxes/ --class-name "juice box" --vlm http://localhost:8000/v1 --out boxes.json
     """
-    from vlad.images import find_images
+    from vlad.pictures.reading import find_images
     from vlad.vlm.backends import load_vlm
     from vlad.vlm.checklist import write_checklist
     from vlad.vlm.inspector import read_knowledge
@@ -90,7 +90,7 @@ def check(
     130 interrupted.
     """
     from vlad.errors import VlmError
-    from vlad.images import find_images
+    from vlad.pictures.reading import find_images
     from vlad.vlm.backends import load_vlm
     from vlad.vlm.checklist import Checklist
     from vlad.vlm.checklist import check as hold_against

@@ -17,7 +17,7 @@ from vlad.errors import ConfigError, ImageReadError
 if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
     from vlad.detector import AnomalyDetector
-    from vlad.images import ImageSource
+    from vlad.pictures.reading import ImageSource
 
 ANOMALY_FOUND, INPUT_UNREADABLE, INTERRUPTED, PIPE_CLOSED = 1, 3, 130, 141
 
@@ -161,7 +161,7 @@ def detect(
 
 def _find(images: list[str], recursive: bool) -> tuple[list[Path], dict[str, ImageReadError]]:
     """Pictures, each once, and the inputs that are none."""
-    from vlad.images import find_images
+    from vlad.pictures.reading import find_images
 
     found: dict[Path, Path] = {}
     unreadable: dict[str, ImageReadError] = {}
@@ -203,7 +203,7 @@ def _watch(
     as_lines: bool,
 ) -> None:
     """Score what comes, and say when drift begins and ends."""
-    from vlad.streams import frames, new_pictures
+    from vlad.pictures.streams import frames, new_pictures
 
     if Path(source).is_dir():
         folder = Path(source)

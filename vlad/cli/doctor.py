@@ -86,7 +86,7 @@ def _add_models(table: Table, *, can_fetch: bool) -> str | None:
     for name, preset in PRESETS.items():
         if preset.source == "lite":
             try:
-                from vlad.lite.backbone import LiteBackbone
+                from vlad.backbones.lite.backbone import LiteBackbone
 
                 LiteBackbone(device="cpu")
                 state = "embedded, loads"

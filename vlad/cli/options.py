@@ -111,7 +111,7 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
         ImageReadError: none could be read.
     """
     from vlad.errors import ImageReadError
-    from vlad.images import find_images, read_image
+    from vlad.pictures.reading import find_images, read_image
 
     found: dict[Path, None] = {}
     failed: list[str] = []

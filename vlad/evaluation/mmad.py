@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlad.errors import ConfigError, DatasetError, ImageReadError, VlmError
-from vlad.images import read_image
+from vlad.pictures.reading import read_image
 from vlad.vlm.backends.base import Message
 from vlad.vlm.choice import choose
 from vlad.vlm.exhibits import fit

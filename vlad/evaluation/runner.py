@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from vlad.errors import ConfigError, DatasetError, ImageReadError, VladError
 from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
 from vlad.evaluation.samples import SCHEMA_VERSION, Sample, SampleWriter, file_name, read_samples, repair, write_merged
-from vlad.images import read_image
 from vlad.metrics import count_pixels
+from vlad.pictures.reading import read_image
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vlad.backbones.preprocessing import preprocess
 from vlad.errors import ConfigError, DatasetError, ImageReadError
 from vlad.evaluation.datasets import Category
-from vlad.images import preprocess, read_image
 from vlad.metrics import auroc
+from vlad.pictures.reading import read_image
 from vlad.prompts import PromptEnsemble, available_prompts
 
 if TYPE_CHECKING:

@@ -11,24 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlad.errors import ConfigError
+from vlad.backbones.grid import window_indices
 
 _TINY = 1e-12  # a score of zero would make the harmonic mean undefined; below this nothing is told apart
-
-
-def window_indices(grid: tuple[int, int], scale: int) -> Tensor:
-    """Patch indices (W, scale * scale) of every window, for one gather of all windows of a scale.
-
-    Raises:
-        ConfigError: the window does not fit on the grid.
-    """
-    rows, cols = grid
-    if not 1 <= scale <= min(rows, cols):
-        raise ConfigError(
-            f"a window of {scale} x {scale} patches does not fit on a grid of {rows} x {cols}; use scales from 1 to {min(rows, cols)}"
-        )
-    patches = torch.arange(rows * cols).reshape(rows, cols)
-    return patches.unfold(0, scale, 1).unfold(1, scale, 1).reshape(-1, scale * scale)
 
 
 @lru_cache(maxsize=32)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlad.errors import ConfigError, VlmError
-from vlad.images import ImageSource, read_image
-from vlad.nouns import noun
+from vlad.pictures.reading import ImageSource, read_image
+from vlad.prompts.nouns import noun
 from vlad.vlm.backends.base import Limits, Message
 from vlad.vlm.choice import choose
 from vlad.vlm.exhibits import fit

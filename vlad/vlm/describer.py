@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlad.images import preprocess
+from vlad.backbones.preprocessing import preprocess
 from vlad.vlm.answer import Box, Defect, Evidence, Place
 from vlad.vlm.places import severity_of
 from vlad.vlm.vocabulary import DefectVocabulary

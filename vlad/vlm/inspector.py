@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError, VladWarning, VlmError
-from vlad.images import ImageSource, read_image
+from vlad.pictures.reading import ImageSource, read_image
 from vlad.vlm.answer import Answer, Defect, Evidence
 from vlad.vlm.backends.base import Limits, Message, Reply, VlmBackend
 from vlad.vlm.describer import Describer

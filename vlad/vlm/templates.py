@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlad.errors import PromptError
-from vlad.prompt_files import read_yaml
+from vlad.prompts.files import read_yaml
 from vlad.vlm.vocabulary import prompt_path
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vlad.errors import PromptError
-from vlad.nouns import insert, noun, takes_article
-from vlad.prompt_files import data_folder, read_yaml
+from vlad.prompts.files import data_folder, read_yaml
+from vlad.prompts.nouns import insert, noun, takes_article
 
 _KEYS = {"name", "description", "source", "version", "templates", "types", "categories", "also"}
 

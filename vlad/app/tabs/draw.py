@@ -14,7 +14,7 @@ from vlad.app.service import Service
 from vlad.app.style import HEIGHT
 from vlad.app.widgets import MODEL_QUEUE, guarded, paint_input
 from vlad.errors import ConfigError
-from vlad.images import read_image
+from vlad.pictures.reading import read_image
 
 _COLOURS: list[Any] = ["#2b2b2b", "#7c2d12", "#e5e5e5", "#b91c1c", "#1d4ed8"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vlad.errors import DatasetError
-from vlad.images import IMAGE_SUFFIXES
+from vlad.pictures.reading import IMAGE_SUFFIXES
 
 GOOD = "good"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vlad.errors import DatasetError, ImageReadError
 from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
-from vlad.images import read_image
+from vlad.pictures.reading import read_image
 
 Level = Literal["error", "warning", "note"]
 

@@ -39,7 +39,7 @@ def make(root: Path) -> None:
     Raises:
         DatasetError: the folder holds something else.
     """
-    from vlad.lite.data import write_benchmark
+    from vlad.synthetic import write_benchmark
 
     foreign = [folder.name for folder in subfolders(root) if folder.name not in _CATEGORIES]
     if foreign:

@@ -1,1 +1,0 @@
-"""How the procedural pictures of `vlad.lite.data` are made."""

@@ -1,1 +1,0 @@
-"""How the embedded model is trained; the command is `python -m vlad.lite.train`."""

@@ -1,0 +1,321 @@
+"""What a detector remembers of its normal pictures, and how it compares another picture with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vlad.config import DetectorConfig
+from vlad.references.augment import rotations, valid_patches
+from vlad.references.calibration import Calibration
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vlad.backbones.encoder import Encoder, View
+    from vlad.scoring.coreset import CoresetLoss
+    from vlad.scoring.foreground import Foreground
+    from vlad.scoring.memory import Bank
+
+SCORERS = ("winclip", "nearest", "subspace")
+_PATCHES = "patches"
+_FEW, _FEW_ROTATIONS = 16, 8
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One normal picture.
+
+    Attributes:
+        path: file it came from, None if it came as data.
+        sha256: of its pixels, by which it is recognised.
+        size: (H, W) as displayed.
+    """
+
+    path: str | None
+    sha256: str
+    size: tuple[int, int]
+    read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)  # how to see it again, while the program runs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"path": self.path, "sha256": self.sha256, "size": list(self.size)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Reference:
+        """The inverse of `to_dict`."""
+        height, width = values["size"]
+        if not isinstance(values["path"], (str, NoneType)):
+            raise TypeError(f"expected the path of a reference as a text or null, got {values['path']!r}")
+        return cls(values["path"], str(values["sha256"]), (int(height), int(width)))
+
+
+def fingerprint(picture: np.ndarray) -> str:
+    """SHA-256 of shape and pixels uint8 (H, W, 3): equal pictures are equal whatever file they came from."""
+    return hashlib.sha256(repr(picture.shape).encode() + np.ascontiguousarray(picture).tobytes()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySettings:
+    """What shapes a memory and cannot be changed without seeing the references again; see `DetectorConfig` for each."""
+
+    scorer: str
+    scales: tuple[int, ...]
+    rotations: int | None = None
+    coreset: float | None = None
+    foreground: bool = False
+    tile: int | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a picture lies from the references: a score in [0, 1], and the distances (P,) of its patches on their grid."""
+
+    score: float
+    distances: Tensor
+    grid: tuple[int, int]
+    shown: tuple[float, float]
+
+
+class ReferenceMemory:
+    """Banks of normal tokens, the references they came from, and thresholds calibrated on them.
+
+    Attributes:
+        settings: what shaped it.
+        references: by number, in the order they were added.
+        embeddings: by number, the unit embedding (E,) of the whole reference.
+        calibration: scores of normal pictures, None before they were computed.
+        scores: by number of the reference, its own (image, pixel) scores behind the calibration.
+        noun: the class name that the calibration's text scores were made with.
+        loss: what the coreset cost.
+    """
+
+    def __init__(self, settings: MemorySettings) -> None:
+        from vlad.scoring.coreset import CoresetLoss
+
+        self.settings = settings
+        self.references: dict[int, Reference] = {}
+        self.embeddings: dict[int, Tensor] = {}
+        self.calibration: Calibration | None = None
+        self.scores: dict[int, tuple[float, float]] = {}
+        self.noun: str | None = None
+        self.loss: CoresetLoss = CoresetLoss()
+        self.foreground: Foreground | None = None
+        self.banks: dict[str, Bank] = {name: self._new_bank() for name in self._bank_names()}
+        self._next = 0
+
+    def copy(self) -> ReferenceMemory:
+        """A memory that can be changed without changing this one."""
+        other = ReferenceMemory(self.settings)
+        other.references, other.embeddings, other.scores = dict(self.references), dict(self.embeddings), dict(self.scores)
+        other.calibration, other.noun, other.loss, other.foreground = self.calibration, self.noun, self.loss, self.foreground
+        other.banks = {name: bank.copy() for name, bank in self.banks.items()}
+        other._next = self._next
+        return other
+
+    def settle(self, count: int) -> None:
+        """Choose the number of rotations for `count` references, unless it is given or was chosen before.
+
+        A few references show a part at a few angles only, and turned copies stand for those that are missing; many need no copies, which
+        would cost as many passes. WinCLIP+ knows none.
+        """
+        if self.settings.rotations is None:
+            turns = _FEW_ROTATIONS if self.settings.scorer != "winclip" and count <= _FEW else 1
+            self.settings = replace(self.settings, rotations=turns)
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Scales of the windows that `compare` needs in a view, beside patch tokens."""
+        return self.settings.scales if self.settings.scorer == "winclip" else ()
+
+    def add(
+        self, pictures: Iterable[tuple[Reference, np.ndarray]], encoder: Encoder, views: Callable[[np.ndarray], Iterator[np.ndarray]]
+    ) -> None:
+        """Look at normal pictures uint8 (H, W, 3) and remember them.
+
+        Args:
+            pictures: read as they are needed.
+            encoder: the backbones.
+            views: the crops of a picture to remember beside it, in which a tiled picture will be looked at.
+        """
+        from vlad.scoring.foreground import find_foreground
+
+        pending = _Pending(self)
+        first: list[View] = []
+        for reference, picture in pictures:
+            number, self._next = self._next, self._next + 1
+            self.references[number] = reference
+            for is_whole, shown in ((True, picture), *((False, crop) for crop in views(picture))):
+                for turn, (turned, mask) in enumerate(rotations(shown, self.settings.rotations or 1)):
+                    (view,) = encoder.see([turned], patches=True, scales=self.scales, text=is_whole and turn == 0)
+                    pending.take(number, view, mask)
+                    if is_whole and turn == 0:
+                        self.embeddings[number] = view.embedding
+                        first.append(view)
+        pending.finish()
+        if self.settings.foreground and self.foreground is None:
+            whole = [view.patches for view in first if view.patches is not None]
+            self.foreground = find_foreground([patches.tokens for patches in whole], [patches.grid for patches in whole])
+
+    def remove(self, number: int) -> None:
+        """Forget a reference."""
+        for bank in self.banks.values():
+            bank.remove(number)
+        for kept in (self.references, self.embeddings, self.scores):
+            kept.pop(number, None)
+
+    def compare(self, view: View, *, top_share: float, without: int | None = None) -> Comparison:
+        """How far a view lies from the references, as if the one numbered `without` had never been added.
+
+        - `winclip`: the mean of patch and window association, the score its maximum (WinCLIP+, arXiv 2303.14814).
+        - `nearest`, `subspace`: the distance of each patch token, 0 outside the foreground if there is one; the score is the mean of the
+          highest `top_share` (AnomalyDINO, arXiv 2405.14529).
+
+        Raises:
+            ConfigError: the tokens are of another width than those remembered.
+        """
+        from vlad.scoring.memory import mean_of_top, winclip_map
+
+        assert view.patches is not None  # the caller asked for them
+        patches = view.patches
+        distances = self.banks[_PATCHES].distances(patches.tokens, without=without)
+        if self.settings.scorer == "winclip":
+            windows = {scale: self.banks[_window(scale)].distances(values[0], without=without) for scale, values in view.windows.items()}
+            distances = winclip_map(distances, windows, patches.grid)
+            return Comparison(float(distances.max()), distances, patches.grid, patches.shown)
+        if self.foreground is not None:
+            distances = distances * self.foreground.mask(patches.tokens, patches.grid)
+        return Comparison(mean_of_top(distances, top_share), distances, patches.grid, patches.shown)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Plain JSON values, and tensors on the CPU by name."""
+        import torch
+
+        tensors = {f"{name}.{key}": value for name, bank in self.banks.items() for key, value in bank.state().items()}
+        numbers = list(self.references)
+        tensors["embeddings"] = torch.stack([self.embeddings[number] for number in numbers])
+        if self.foreground is not None:
+            tensors["foreground"] = self.foreground.direction
+        values = {
+            "settings": asdict(self.settings) | {"scales": list(self.settings.scales)},
+            "references": {str(number): self.references[number].to_dict() for number in numbers},
+            "next": self._next,
+            "noun": self.noun,
+            "calibration": None if self.calibration is None else asdict(self.calibration),
+            "scores": {str(number): list(scores) for number, scores in self.scores.items()},
+            "coreset_loss": asdict(self.loss),
+            "foreground_limit": None if self.foreground is None else self.foreground.limit,
+        }
+        return values, {name: value.cpu().contiguous() for name, value in tensors.items()}
+
+    @classmethod
+    def from_state(cls, values: Mapping[str, Any], tensors: Mapping[str, Tensor], device: Any) -> ReferenceMemory:
+        """The inverse of `state`.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing or has another shape or type.
+        """
+        from vlad.scoring.coreset import CoresetLoss
+        from vlad.scoring.foreground import Foreground
+
+        settings = dict(values["settings"])
+        DetectorConfig.from_dict(settings)  # the same fields and ranges; its ConfigError is a ValueError
+        memory = cls(MemorySettings(**(settings | {"scales": tuple(settings["scales"])})))
+        for name, bank in memory.banks.items():
+            keys = [key for key in tensors if key.startswith(f"{name}.")]
+            bank.load_state({key.removeprefix(f"{name}."): tensors[key].to(device) for key in keys})
+        memory.references = {int(number): Reference.from_dict(entry) for number, entry in values["references"].items()}
+        if not memory.references or len(tensors["embeddings"]) != len(memory.references):
+            raise ValueError(f"{len(tensors['embeddings'])} embeddings of {len(memory.references)} references")
+        memory.embeddings = dict(zip(memory.references, tensors["embeddings"].to(device), strict=True))
+        memory._next = int(values["next"])
+        memory.noun = values["noun"]
+        if not isinstance(memory.noun, (str, NoneType)):
+            raise TypeError(f"expected noun as a text or null, got {memory.noun!r}")
+        memory.scores = {int(number): (float(image), float(pixel)) for number, (image, pixel) in values["scores"].items()}
+        if values["calibration"] is not None:
+            kept = values["calibration"]
+            memory.calibration = Calibration(
+                tuple(map(float, kept["image_scores"])),
+                tuple(map(float, kept["pixel_scores"])),
+                bool(kept["is_held_out"]),
+                tuple(map(float, kept.get("image_view_scores", ()))),  # folders of earlier versions have none
+                tuple(map(float, kept.get("pixel_view_scores", ()))),
+            )
+        loss = values["coreset_loss"]
+        memory.loss = CoresetLoss(int(loss["tokens"]), int(loss["kept"]), float(loss["radius"]), float(loss["mean"]))
+        if values["foreground_limit"] is not None:
+            memory.foreground = Foreground(tensors["foreground"].to(device), float(values["foreground_limit"]))
+        return memory
+
+    def _bank_names(self) -> list[str]:
+        return [_PATCHES, *(map(_window, self.settings.scales) if self.settings.scorer == "winclip" else ())]
+
+    def _new_bank(self) -> Bank:
+        from vlad.scoring.memory import MemoryBank
+        from vlad.scoring.subspace import SubspaceBank
+
+        return SubspaceBank() if self.settings.scorer == "subspace" else MemoryBank()
+
+
+class _Pending:
+    """Tokens on their way into a memory, thinned out block by block where a coreset is wanted, so that they are never all held."""
+
+    def __init__(self, memory: ReferenceMemory) -> None:
+        self._memory = memory
+        self._tokens: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in memory.banks}
+
+    def take(self, number: int, view: View, mask: np.ndarray) -> None:
+        """The tokens of a view whose pixels are all valid."""
+        import torch
+
+        from vlad.backbones.grid import window_indices
+
+        assert view.patches is not None
+        patches = view.patches
+        valid = torch.from_numpy(valid_patches(mask, patches.grid, patches.shown)).to(patches.tokens.device)
+        self._put(_PATCHES, patches.tokens[valid], number)
+        for scale, values in view.windows.items():
+            inside = valid[window_indices(patches.grid, scale).to(valid.device)].all(1)
+            self._put(_window(scale), values[0][inside], number)
+
+    def finish(self) -> None:
+        """Hand over what is left."""
+        for name in self._tokens:
+            self._flush(name)
+
+    def _put(self, name: str, tokens: Tensor, number: int) -> None:
+        import torch
+
+        from vlad.scoring.coreset import BLOCK
+
+        # A copy: a view into all tokens of a pass would keep them alive.
+        self._tokens[name].append((tokens.clone(), torch.full((len(tokens),), number, device=tokens.device)))
+        if sum(len(part) for part, _ in self._tokens[name]) >= BLOCK:
+            self._flush(name)
+
+    def _flush(self, name: str) -> None:
+        import torch
+
+        from vlad.scoring.coreset import greedy_coreset
+
+        if not self._tokens[name]:
+            return
+        tokens, owners = (torch.cat(parts) for parts in zip(*self._tokens[name], strict=True))
+        self._tokens[name] = []
+        share = self._memory.settings.coreset
+        if share is not None and share < 1 and self._memory.settings.scorer != "subspace":
+            kept, loss = greedy_coreset(tokens, share)
+            tokens, owners = tokens[kept], owners[kept]
+            if name == _PATCHES:
+                self._memory.loss = self._memory.loss + loss
+        self._memory.banks[name].add(tokens, owners)
+
+
+def _window(scale: int) -> str:
+    return f"windows_{scale}"

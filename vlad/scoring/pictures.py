@@ -1,0 +1,192 @@
+"""Scores of whole pictures: text, references, or both fused, for pictures of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlad.pictures.tiling import TileGrid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vlad.backbones.base import PatchTokens
+    from vlad.backbones.encoder import Encoder, View
+    from vlad.config import DetectorConfig
+    from vlad.references import ReferenceMemory
+    from vlad.scoring.text import TextScores
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Image score, float32 map (H, W) or None, partial scores, and unit embedding (E,) of one picture."""
+
+    score: float
+    map: np.ndarray | None
+    parts: dict[str, float]
+    embedding: np.ndarray
+
+
+@dataclass(frozen=True)
+class TextSide:
+    """The zero-shot side: unit vectors (2, D) of normal and anomalous text, and how embeddings are compared with them.
+
+    `rarity` is the weight of rarity inside the picture, and `rarity_centre` the rarity that speaks neither for nor against an anomaly.
+    """
+
+    vectors: Tensor
+    grid: tuple[int, int]
+    scales: tuple[int, ...]
+    temperature: float
+    rarity: float = 0.0
+    rarity_centre: float = 0.25
+
+    def with_rarity(self, text: Tensor, rare: Tensor) -> Tensor:
+        """Text scores in [0, 1], their log odds moved by rarity, as scores in [0, 1]."""
+        import torch
+
+        return torch.sigmoid(torch.logit(text, eps=1e-6) + self.rarity * (rare - self.rarity_centre))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureScorer:
+    """Scores pictures with text, references or both.
+
+    Zero-shot, a rarity weight v moves the log odds of the text score by v * (rarity inside the picture - centre), for score and map; v = 0
+    leaves the text score bit for bit.
+
+    With a text weight w, score and map are w * text + (1 - w) * references. With w = 0.5 and the scorer `winclip` that is WinCLIP+'s
+    (s + max F) / 2 and (M + F) / 2. A patch backbone keeps the formula with its own distances as F; they are of the same range,
+    (1 - cos) / 2. At w = 0 the text score is still reported among the parts where it costs nothing.
+
+    Attributes:
+        encoder: the backbones.
+        text: the zero-shot side, None for a backbone that knows no words.
+        memory: the references, None for zero-shot.
+        text_weight: w, ignored without references.
+        config: settings.
+        maps: False gives image scores alone.
+        batch_size: pictures or tiles that go through a backbone together.
+    """
+
+    encoder: Encoder
+    text: TextSide | None
+    memory: ReferenceMemory | None
+    text_weight: float
+    config: DetectorConfig
+    maps: bool
+    batch_size: int
+
+    def score(self, pictures: list[np.ndarray], *, without: int | None = None) -> list[Scored]:
+        """Score pictures uint8 (H, W, 3): those that fit in a tile in one batch, each larger one by its tiles; as if the reference
+        numbered `without` had never been added."""
+        is_large = [self.config.tile is not None and max(picture.shape[:2]) > self.config.tile for picture in pictures]
+        small = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if not large], self.maps, without))
+        whole = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if large], False, without))
+        return [
+            self._score_tiles(picture, next(whole), without) if large else next(small)
+            for picture, large in zip(pictures, is_large, strict=True)
+        ]
+
+    def _score(self, pictures: list[np.ndarray], maps: bool, without: int | None) -> list[Scored]:
+        """Score each picture as a whole, in one batch."""
+        weight = 1.0 if self.memory is None else self.text_weight
+        scales = set(self.text.scales if self.text is not None and maps and weight > 0 else ())
+        scales |= set(() if self.memory is None else self.memory.scales)
+        # Without a weight, text alone is no reason for a pass of its own.
+        patches = self.memory is not None or (self.text is not None and self.text.rarity > 0)
+        views = self.encoder.see(pictures, patches=patches, scales=tuple(sorted(scales)), text=weight > 0)
+        # One by one, so that a picture's score is bit for bit the same in every batch.
+        return [self._fuse(view, picture.shape[:2], weight, maps, without) for view, picture in zip(views, pictures, strict=True)]
+
+    def _fuse(self, view: View, size: tuple[int, ...], weight: float, maps: bool, without: int | None) -> Scored:
+        import torch
+
+        from vlad.scoring.memory import mean_of_top
+
+        height, width = size[:2]
+        text = self._score_text(view, maps and weight > 0)
+        score, anomaly_map, parts = 0.0, None, {}
+        if text is not None:
+            parts = {"text_image": float(text.image)} | {f"text_scale_{s}_max": float(values.max()) for s, values in text.scales.items()}
+            score = weight * parts["text_image"]
+        if text is not None and text.multi_scale is not None and self.text is not None:
+            anomaly_map = weight * _upsampled(text.multi_scale, self.text.grid, (1.0, 1.0), (height, width))
+            parts["text_map_max"] = float(text.multi_scale.max())
+        if self.memory is None and self.text is not None and self.text.rarity > 0 and view.patches is not None:
+            rare = self._score_rarity(view.patches)
+            parts["rarity"] = mean_of_top(rare, self.config.top_share)
+            score = float(self.text.with_rarity(torch.tensor(score), torch.tensor(parts["rarity"])))
+            if anomaly_map is not None:
+                spread = torch.from_numpy(_upsampled(rare[None], view.patches.grid, view.patches.shown, (height, width)))
+                anomaly_map = self.text.with_rarity(torch.from_numpy(anomaly_map), spread).numpy()
+        if self.memory is not None:
+            found = self.memory.compare(view, top_share=self.config.top_share, without=without)
+            score += (1 - weight) * found.score
+            parts["reference"] = found.score
+            parts["reference_map_max"] = float(found.distances.max())
+            if maps:
+                distances = (1 - weight) * _upsampled(found.distances[None], found.grid, found.shown, (height, width))
+                anomaly_map = distances if anomaly_map is None else anomaly_map + distances
+        if anomaly_map is not None:
+            is_text_alone = self.memory is None and "rarity" not in parts
+            parts["map_max"] = parts.pop("text_map_max") if is_text_alone else float(anomaly_map.max())
+        return Scored(score, anomaly_map, parts, view.embedding.cpu().numpy())
+
+    def _score_text(self, view: View, with_windows: bool) -> TextScores | None:
+        from vlad.scoring.text import score_text
+
+        if self.text is None or view.image is None:
+            return None
+        windows = {scale: values for scale, values in view.windows.items() if with_windows and scale in self.text.scales}
+        return score_text(view.image, windows, self.text.vectors, grid=self.text.grid, temperature=self.text.temperature)
+
+    def _score_rarity(self, patches: PatchTokens) -> Tensor:
+        """Rarity (P,) inside the picture."""
+        from vlad.scoring.rarity import rarity
+
+        return rarity(patches.tokens[None], patches.grid)[0]
+
+    def _score_tiles(self, picture: np.ndarray, whole: Scored, without: int | None) -> Scored:
+        """The blended map of a picture's tiles; its score is the highest of the tiles and of the whole, so that a small defect counts."""
+        grid = tile_grid(picture, self.config, self.encoder.size)
+        best: list[float] = []
+
+        def tile_maps() -> Iterator[np.ndarray]:
+            crops = tiles(picture, grid)
+            while some := list(islice(crops, self.batch_size)):
+                for scored in self._score(some, self.maps, without):
+                    best.append(scored.score)
+                    if scored.map is not None:
+                        yield scored.map
+
+        blended = grid.blend(tile_maps())
+        parts = whole.parts | {"text_tile_max" if self.memory is None else "tile_max": max(best), "tiles": float(len(best))}
+        score = max(whole.score, *best)
+        if not self.maps or (self.memory is None and self.text is not None and not self.text.scales):
+            return Scored(score, None, parts, whole.embedding)
+        return Scored(score, blended, parts | {"map_max": float(blended.max())}, whole.embedding)
+
+
+def tile_grid(picture: np.ndarray, config: DetectorConfig, least: int) -> TileGrid:
+    """The tiles of a picture uint8 (H, W, 3) that is larger than the configured tile."""
+    assert config.tile is not None
+    return TileGrid.over(picture.shape[0], picture.shape[1], config.tile, overlap=config.tile_overlap, least=least)
+
+
+def tiles(picture: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:
+    """Crops of the picture, in the order of the grid's boxes."""
+    return (picture[top:bottom, left:right] for left, top, right, bottom in grid.boxes())
+
+
+def _upsampled(values: Tensor, grid: tuple[int, int], shown: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+    """Patch values (1, P) to a map (H, W); the padded rest of the grid is cut off."""
+    from vlad.scoring.windows import upsample
+
+    padded = (round(size[0] / shown[0]), round(size[1] / shown[1]))
+    upsampled: np.ndarray = upsample(values, grid, padded)[0, : size[0], : size[1]].cpu().numpy()
+    return upsampled
