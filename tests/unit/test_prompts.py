@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from vlad import prompts
 from vlad.errors import PromptError
 from vlad.prompts import Override, PromptEnsemble, available_prompts, check_prompts
+from vlad.prompts import ensemble as ensemble_file
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ["electronics", "food", "generic", "medical", "surfaces", "textiles", "winclip"]
@@ -205,7 +205,7 @@ def test_fingerprint_follows_the_noun_table(tmp_path: Path, monkeypatch: pytest.
     shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
     with (tmp_path / "prompts/class_names.yaml").open("a") as file:
         file.write("# changed\n")
-    monkeypatch.setattr(prompts, "data_folder", lambda: tmp_path / "prompts")
+    monkeypatch.setattr(ensemble_file, "data_folder", lambda: tmp_path / "prompts")
     assert ensemble.fingerprint != before
 
 
