@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vlad.vlm.answer import Answer
     from vlad.vlm.inspector import Inspector
 
-NOT_ALL_ANSWERED, INTERRUPTED = 3, 130
+INTERRUPTED = 130
 COLUMNS = ("image_path", "verdict", "score", "threshold", "defects", "agrees", "answer", "model", "seconds", "problems")
 
 
@@ -31,15 +31,12 @@ class AskFormat(StrEnum):
     csv = "csv"
 
 
+@options.spread
 def ask(
     image: Annotated[str, typer.Argument(metavar="IMAGE|DIR|GLOB", help="A picture; a folder or quoted glob asks about every picture.")],
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What to ask.")] = "What is wrong?",
-    references: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DIR", help="Normal pictures to compare with: a folder, file or quoted glob; may be repeated.", show_default=False
-        ),
-    ] = None,
+    *,
+    references: options.References = None,
     vlm: Annotated[
         str,
         typer.Option(
@@ -49,7 +46,6 @@ def ask(
         ),
     ] = "none",
     interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Ask further questions about the same picture.")] = False,
-    class_name: options.ClassName = None,
     knowledge: Annotated[
         str | None, typer.Option(metavar="TEXT|FILE", help="For a VLM: what is normal here and what is not; a file, or a text.")
     ] = None,
@@ -64,14 +60,8 @@ def ask(
         Path | None,
         typer.Option(help="Folder for answers.csv, answers.jsonl and each picture with its marked places.", show_default=False),
     ] = None,
-    model: options.Model = "auto",
-    prompts: options.Prompts = None,
-    threshold: options.Threshold = None,
-    patch_backbone: options.PatchBackbone = None,
+    made_of: options.DetectorOptions,
     recursive: Annotated[bool, typer.Option(help="Take folders with all their subfolders.")] = False,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    max_pixels: options.MaxPixels = None,
     quiet: options.Quiet = False,
 ) -> None:
     """What is wrong with this picture?
@@ -109,11 +99,10 @@ def ask(
         raise ConfigError("--interactive takes one picture and prints text; name a single picture and leave --json and --format out")
     if interactive and out is not None:
         raise ConfigError("--interactive writes no files; leave --out out")
-    _check_out(out, found)
+    options.check_out(out, found)
     backend = load_vlm(vlm)  # before the detector, so that a mistyped name is told at once
-    settings = options.given(class_name=class_name, threshold=threshold, max_pixels=max_pixels, patch_backbone=patch_backbone)
-    detector = options.load(model, prompts, device, dtype, settings, quiet)
-    failed = _fit(detector, references, quiet)
+    detector = made_of.load(quiet)
+    failed = options.compare_with(detector, references, quiet)
     limits = Limits(tokens=max_tokens, seconds=time_limit)
     inspector = inspector_for(detector, vlm=backend, knowledge=knowledge or "", vocabulary=vocabulary, limits=limits)
     if not quiet and inspector.backend is not None:
@@ -129,7 +118,7 @@ def ask(
     for line in failed:
         typer.echo(f"vlad: left out of the references: {line}", err=True)
     if failed or not complete:
-        raise typer.Exit(NOT_ALL_ANSWERED)
+        raise typer.Exit(options.INPUT_UNREADABLE)
 
 
 def _find(image: str, recursive: bool) -> list[Path]:
@@ -139,27 +128,7 @@ def _find(image: str, recursive: bool) -> list[Path]:
         return find_images([image], recursive=recursive)
     except ImageReadError as error:
         typer.echo(f"vlad: {error}", err=True)
-        raise typer.Exit(NOT_ALL_ANSWERED) from None
-
-
-def _fit(detector: Any, references: list[str] | None, quiet: bool) -> list[str]:
-    if not references:
-        return []
-    try:
-        return options.fit(detector, references, quiet)
-    except ImageReadError as error:
-        typer.echo(f"vlad: {error}", err=True)
-        raise typer.Exit(NOT_ALL_ANSWERED) from None
-
-
-def _check_out(out: Path | None, found: list[Path]) -> None:
-    if out is None:
-        return
-    folder = out.resolve()
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
-    if inside := next((path for path in found if folder in path.resolve().parents), None):
-        raise ConfigError(f"--out {out} holds {inside}, which is to be inspected; choose a folder that holds none of the pictures")
+        raise typer.Exit(options.INPUT_UNREADABLE) from None
 
 
 def _converse(inspector: Inspector, path: Path, question: str) -> bool:

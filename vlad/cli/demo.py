@@ -70,7 +70,7 @@ def demo(
     from vlad.vlm.backends import load_vlm
 
     backend = load_vlm(vlm)
-    detector = options.load(model, prompts, device, dtype, {}, quiet=False)
+    detector = options.DetectorOptions(model=model, prompts=prompts, device=device, dtype=dtype).load(quiet=False)
     examples = find_examples() if detector.memory is None else ()  # a detector of nuts has nothing to say of leather
     service = Service(detector, backend, Limits(pixels=max_pixels), examples)
     address = f"http://[{host}]:{taken}" if ":" in host else f"http://{host}:{taken}"

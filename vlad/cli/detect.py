@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
     from vlad.pictures.reading import ImageSource
 
-ANOMALY_FOUND, INPUT_UNREADABLE, INTERRUPTED, PIPE_CLOSED = 1, 3, 130, 141
+ANOMALY_FOUND, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
 
 
 class OutputFormat(StrEnum):
@@ -28,32 +28,14 @@ class OutputFormat(StrEnum):
     csv = "csv"
 
 
+@options.spread
 def detect(
     images: Annotated[
         list[str] | None, typer.Argument(metavar="IMAGE|DIR|GLOB...", help="Pictures, folders or quoted globs.", show_default=False)
     ] = None,
-    class_name: options.ClassName = None,
-    model: options.Model = "auto",
-    references: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DIR",
-            help="Normal pictures to compare with: a folder, file or quoted glob; may be repeated. They replace the references that the "
-            "folder of --model holds.",
-            show_default=False,
-        ),
-    ] = None,
-    patch_backbone: options.PatchBackbone = None,
-    resolution: options.Resolution = None,
-    prompts: options.Prompts = None,
-    rarity: options.Rarity = None,
-    threshold: options.Threshold = None,
-    scorer: options.ScorerOption = None,
-    rotations: options.Rotations = None,
-    coreset: options.Coreset = None,
-    foreground: options.Foreground = False,
-    calibration: options.CalibrationOption = None,
-    fpr_limit: options.FprLimit = None,
+    *,
+    made_of: options.DetectorOptions,
+    references: options.References = None,
     watch: Annotated[
         str | None,
         typer.Option(
@@ -77,14 +59,10 @@ def detect(
         ),
     ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to print.")] = OutputFormat.table,
-    tile: options.Tile = None,
     recursive: Annotated[bool, typer.Option(help="Take folders with all their subfolders.")] = False,
     maps: Annotated[bool, typer.Option(help="Compute maps; --no-maps gives the score alone, many times faster.")] = True,
     fail_on_anomaly: Annotated[bool, typer.Option("--fail-on-anomaly", help="Exit with 1 if a picture is anomalous.")] = False,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures that go through the model together.")] = 8,
-    max_pixels: options.MaxPixels = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Is something wrong with these pictures, and where?
@@ -103,35 +81,19 @@ def detect(
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
     processed, and the report names the file); 70 a bug; 130 interrupted. Found anomalies go before unreadable inputs.
     """
-    settings = options.given(
-        class_name=class_name,
-        rarity=rarity,
-        threshold=threshold,
-        tile=tile,
-        max_pixels=max_pixels,
-        patch_backbone=patch_backbone,
-        resolution=resolution,
-        scorer=scorer,
-        rotations=rotations,
-        coreset=coreset,
-        foreground=foreground,
-        calibration=calibration,
-        fpr_limit=fpr_limit,
-    )
     if bool(images) == bool(watch):
         raise ConfigError("expected pictures to inspect or --watch, " + ("got both" if images else "got neither; see vlad detect --help"))
     found, unreadable = _find(images or [], recursive)
     if images and not found:
         for problem in unreadable.values():
             typer.echo(f"vlad: {problem}", err=True)
-        raise typer.Exit(INPUT_UNREADABLE)
-    if out is not None:
-        _check_out(out, found)
+        raise typer.Exit(options.INPUT_UNREADABLE)
+    options.check_out(out, found)
 
     from vlad.cli.results import ResultWriter
 
-    detector = options.load(model, prompts, device, dtype, settings, quiet)
-    failed = _fit(detector, references, quiet)
+    detector = made_of.load(quiet)
+    failed = options.compare_with(detector, references, quiet)
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     writer = ResultWriter(found, out, "" if as_lines else output_format.value, model=detector.model_name, quiet=quiet)
     try:
@@ -156,7 +118,7 @@ def detect(
     if fail_on_anomaly and writer.anomalous:
         raise typer.Exit(ANOMALY_FOUND)
     if writer.errors or failed:
-        raise typer.Exit(INPUT_UNREADABLE)
+        raise typer.Exit(options.INPUT_UNREADABLE)
 
 
 def _find(images: list[str], recursive: bool) -> tuple[list[Path], dict[str, ImageReadError]]:
@@ -172,23 +134,6 @@ def _find(images: list[str], recursive: bool) -> tuple[list[Path], dict[str, Ima
         except ImageReadError as error:
             unreadable[item] = error
     return list(found.values()), unreadable
-
-
-def _fit(detector: AnomalyDetector, references: list[str] | None, quiet: bool) -> list[str]:
-    """Fit to the references, if any; one line for each that could not be read."""
-    if not references:
-        if detector.memory is not None and not quiet:
-            typer.echo(options.describe(detector), err=True)
-        return []
-    if detector.references:
-        count = len(detector.references)
-        shown = f"{count} references" if count > 1 else "one reference"
-        typer.echo(f"note: --references {' '.join(references)} replaces the {shown} of the folder of --model", err=True)
-    try:
-        return options.fit(detector, references, quiet)
-    except ImageReadError as error:
-        typer.echo(f"vlad: {error}", err=True)
-        raise typer.Exit(INPUT_UNREADABLE) from None
 
 
 def _watch(
@@ -226,16 +171,6 @@ def _watch(
         if bool(seen.reasons) != bool(before):
             typer.echo(f"drift at {path}: {'; '.join(seen.reasons)}" if seen.reasons else f"no drift any more at {path}", err=True)
         before = seen.reasons
-
-
-def _check_out(out: Path, found: Iterable[Path]) -> None:
-    """Refuse a result folder that holds pictures of this run: results would overwrite them, or be taken for pictures."""
-    folder = out.resolve()
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
-    inside = next((path for path in found if folder in path.parents), None)
-    if inside is not None:
-        raise ConfigError(f"--out {out} holds {inside}, which is to be inspected; choose a folder that holds none of the pictures")
 
 
 def _report(writer: ResultWriter, quiet: bool) -> None:

@@ -10,30 +10,15 @@ import typer
 from vlad.cli import options
 from vlad.errors import ConfigError, ImageReadError
 
-INPUT_UNREADABLE = 3
 
-
+@options.spread
 def fit(
     references: Annotated[
         list[str], typer.Argument(metavar="REFERENCES...", help="Normal pictures, folders or quoted globs.", show_default=False)
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; a detector that is there already is replaced.", show_default=False)],
-    class_name: options.ClassName = None,
-    model: options.Model = "auto",
-    patch_backbone: options.PatchBackbone = None,
-    resolution: options.Resolution = None,
-    prompts: options.Prompts = None,
-    scorer: options.ScorerOption = None,
-    rotations: options.Rotations = None,
-    coreset: options.Coreset = None,
-    foreground: options.Foreground = False,
-    calibration: options.CalibrationOption = None,
-    fpr_limit: options.FprLimit = None,
-    threshold: options.Threshold = None,
-    tile: options.Tile = None,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
-    max_pixels: options.MaxPixels = None,
+    *,
+    made_of: options.DetectorOptions,
     quiet: options.Quiet = False,
 ) -> None:
     """Remember what good parts look like, and write it into a folder.
@@ -50,30 +35,16 @@ def fit(
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
-    settings = options.given(
-        class_name=class_name,
-        patch_backbone=patch_backbone,
-        resolution=resolution,
-        scorer=scorer,
-        rotations=rotations,
-        coreset=coreset,
-        foreground=foreground,
-        calibration=calibration,
-        fpr_limit=fpr_limit,
-        threshold=threshold,
-        tile=tile,
-        max_pixels=max_pixels,
-    )
-    detector = options.load(model, prompts, device, dtype, settings, quiet)
+    detector = made_of.load(quiet)
     try:
         failed = options.fit(detector, references, quiet)
     except ImageReadError as error:
         typer.echo(f"vlad: {error}", err=True)
-        raise typer.Exit(INPUT_UNREADABLE) from None
+        raise typer.Exit(options.INPUT_UNREADABLE) from None
     detector.save(out)
     for line in failed:
         typer.echo(f"vlad: left out: {line}", err=True)
     if not quiet:
         typer.echo(f"written: {out}", err=True)
     if failed:
-        raise typer.Exit(INPUT_UNREADABLE)
+        raise typer.Exit(options.INPUT_UNREADABLE)

@@ -1,18 +1,27 @@
-"""Options that several commands share."""
+"""Options that several commands share, each declared once; a new setting of the detector is a field of `DetectorOptions`."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from vlad.errors import ConfigError, ImageReadError
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
 
 
-class Scorer(StrEnum):
+INPUT_UNREADABLE = 3  # exit code
+
+
+class Scorer(StrEnum):  # the names of the scoring methods
     winclip = "winclip"
     nearest = "nearest"
     subspace = "subspace"
@@ -24,7 +33,6 @@ class Calibration(StrEnum):
     conformal = "conformal"
 
 
-ClassName = Annotated[str | None, typer.Option(help="What the pictures show, a noun: 'metal nut'. A CLIP finds more with better words.")]
 Model = Annotated[
     str,
     typer.Option(help="auto, a preset (see `vlad doctor`), ARCHITECTURE:TAG, ARCHITECTURE:FILE, a hub id or a folder, also of `vlad fit`."),
@@ -33,13 +41,9 @@ Prompts = Annotated[
     str | None,
     typer.Option(help="A prompt set (see `vlad prompts list`) or a YAML file.  [default: winclip]", show_default=False),
 ]
-Threshold = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="A score above it is anomalous.  [default: the references', else 0.5, the text's]", show_default=False),
-]
-PatchBackbone = Annotated[
-    str | None, typer.Option(help="A patch backbone for the references beside the model, such as dinov2-small.", show_default=False)
-]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary; notes and errors still go to stderr.")]
 Rarity = Annotated[
     float | None,
     typer.Option(
@@ -50,55 +54,112 @@ Rarity = Annotated[
         show_default=False,
     ),
 ]
-Resolution = Annotated[
-    int | None,
-    typer.Option(min=32, help="Side in pixels that a patch backbone sees; 672 for small defects.  [default: 448]", show_default=False),
-]
-ScorerOption = Annotated[
-    Scorer | None,
-    typer.Option("--scorer", help="How pictures are compared with references.  [default: the model's]", show_default=False),
-]
-Rotations = Annotated[
-    int | None,
+References = Annotated[
+    list[str] | None,
     typer.Option(
-        min=1,
-        help="Remember references at N angles; 1 where a turned part is a defect.  [default: 8 for up to 16 references]",
+        metavar="DIR",
+        help="Normal pictures to compare with: a folder, file or quoted glob; may be repeated. They replace the references that the "
+        "folder of --model holds.",
         show_default=False,
     ),
 ]
-Coreset = Annotated[
-    float | None, typer.Option(min=0.001, max=1, help="Share of the normal tokens to keep, e.g. 0.1.  [default: all]", show_default=False)
-]
-Foreground = Annotated[bool, typer.Option("--foreground", help="Look at the part alone where it stands out from its background.")]
-CalibrationOption = Annotated[
-    Calibration | None,
-    typer.Option("--calibration", help="How a threshold follows from references.  [default: student]", show_default=False),
-]
-FprLimit = Annotated[
-    float | None,
-    typer.Option(min=0.0001, max=0.5, help="False-positive rate that this threshold aims at.  [default: 0.05]", show_default=False),
-]
-Tile = Annotated[int | None, typer.Option(min=32, metavar="N", help="Look at pictures larger than N pixels in overlapping tiles of N.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-MaxPixels = Annotated[int | None, typer.Option(min=1, help="Refuse larger pictures.  [default: 100,000,000]", show_default=False)]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary; notes and errors still go to stderr.")]
 
 
-def given(**settings: Any) -> dict[str, Any]:
-    """Those settings that were given on the command line, as plain values."""
-    return {key: value.value if isinstance(value, StrEnum) else value for key, value in settings.items() if value not in (None, False)}
+def _optional(*names: str, help: str, **settings: Any) -> Any:
+    """An option that is None unless it is given; what then holds, the help says."""
+    return typer.Option(*names, help=help, show_default=False, **settings)
 
 
-def load(model: str, prompts: str | None, device: str, dtype: str, settings: dict[str, Any], quiet: bool) -> AnomalyDetector:
-    """The detector, and a line that names its model."""
-    from vlad.detector import AnomalyDetector
+@dataclass(frozen=True, kw_only=True)
+class DetectorOptions:
+    """What a command makes its detector of: each field is an option, in the order of the help, and unless it is one of `_OF_MODEL`, a
+    setting of the detector's."""
 
-    detector = AnomalyDetector.from_pretrained(model, device=device, dtype=dtype, prompts=prompts, **settings)
-    if not quiet:
-        backbone = detector.backbone
-        typer.echo(f"model: {detector.model_name}, on {backbone.device} in {str(backbone.dtype).removeprefix('torch.')}", err=True)
-    return detector
+    class_name: Annotated[
+        str | None, _optional(help="What the pictures show, a noun: 'metal nut'. A CLIP finds more with better words.")
+    ] = None
+    model: Model = "auto"
+    prompts: Prompts = None
+    threshold: Annotated[
+        float | None, _optional(min=0, max=1, help="A score above it is anomalous.  [default: the references', else 0.5, the text's]")
+    ] = None
+    patch_backbone: Annotated[str | None, _optional(help="A patch backbone for the references beside the model, such as dinov2-small.")] = (
+        None
+    )
+    resolution: Annotated[
+        int | None, _optional(min=32, help="Side in pixels that a patch backbone sees; 672 for small defects.  [default: 448]")
+    ] = None
+    rarity: Rarity = None
+    scorer: Annotated[Scorer | None, _optional(help="How pictures are compared with references.  [default: the model's]")] = None
+    rotations: Annotated[
+        int | None,
+        _optional(min=1, help="Remember references at N angles; 1 where a turned part is a defect.  [default: 8 for up to 16 references]"),
+    ] = None
+    coreset: Annotated[float | None, _optional(min=0.001, max=1, help="Share of the normal tokens to keep, e.g. 0.1.  [default: all]")] = (
+        None
+    )
+    foreground: Annotated[bool, typer.Option("--foreground", help="Look at the part alone where it stands out from its background.")] = (
+        False
+    )
+    calibration: Annotated[Calibration | None, _optional(help="How a threshold follows from references.  [default: student]")] = None
+    fpr_limit: Annotated[
+        float | None,
+        _optional(min=0.0001, max=0.5, help="False-positive rate that this threshold aims at.  [default: 0.05]"),
+    ] = None
+    tile: Annotated[
+        int | None, typer.Option(min=32, metavar="N", help="Look at pictures larger than N pixels in overlapping tiles of N.")
+    ] = None
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    max_pixels: Annotated[int | None, _optional(min=1, help="Refuse larger pictures.  [default: 100,000,000]")] = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The detector's settings that were given, as plain values."""
+        values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _OF_MODEL}
+        return {
+            key: value.value if isinstance(value, StrEnum) else value
+            for key, value in values.items()
+            if value is not None and value is not False
+        }
+
+    def load(self, quiet: bool) -> AnomalyDetector:
+        """The detector, and a line that names its model."""
+        from vlad.detector import AnomalyDetector
+
+        detector = AnomalyDetector.from_pretrained(self.model, device=self.device, dtype=self.dtype, prompts=self.prompts, **self.settings)
+        if not quiet:
+            backbone = detector.backbone
+            typer.echo(f"model: {detector.model_name}, on {backbone.device} in {str(backbone.dtype).removeprefix('torch.')}", err=True)
+        return detector
+
+
+_OF_MODEL = frozenset({"model", "prompts", "device", "dtype"})
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with each field of its parameter of type `DetectorOptions` as a parameter of its own, as typer looks for options."""
+    own, shared = get_type_hints(command, include_extras=True), get_type_hints(DetectorOptions, include_extras=True)
+    bundle = next(name for name, hint in own.items() if hint is DetectorOptions)
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name == bundle:
+            parameters += [_parameter(field.name, field.default, shared[field.name]) for field in fields(DetectorOptions)]
+        else:
+            parameters.append(_parameter(name, parameter.default, own[name]))
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        made_of = DetectorOptions(**{field.name: values.pop(field.name) for field in fields(DetectorOptions)})
+        command(**values, **{bundle: made_of})
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _parameter(name: str, default: Any, hint: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
 def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[str]:
@@ -110,7 +171,6 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     Raises:
         ImageReadError: none could be read.
     """
-    from vlad.errors import ImageReadError
     from vlad.pictures.reading import find_images, read_image
 
     found: dict[Path, None] = {}
@@ -133,6 +193,34 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     if not quiet:
         typer.echo(describe(detector), err=True)
     return failed
+
+
+def compare_with(detector: AnomalyDetector, references: list[str] | None, quiet: bool) -> list[str]:
+    """Fit to --references, if given; one line for each that could not be read. Where none could be, the command ends here."""
+    if not references:
+        if detector.memory is not None and not quiet:
+            typer.echo(describe(detector), err=True)
+        return []
+    if detector.references:
+        count = len(detector.references)
+        shown = f"{count} references" if count > 1 else "one reference"
+        typer.echo(f"note: --references {' '.join(references)} replaces the {shown} of the folder of --model", err=True)
+    try:
+        return fit(detector, references, quiet)
+    except ImageReadError as error:
+        typer.echo(f"vlad: {error}", err=True)
+        raise typer.Exit(INPUT_UNREADABLE) from None
+
+
+def check_out(out: Path | None, found: Iterable[Path]) -> None:
+    """Refuse a result folder that holds pictures of this run: results would overwrite them, or be taken for pictures."""
+    if out is None:
+        return
+    folder = out.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
+    if inside := next((path for path in found if folder in path.resolve().parents), None):
+        raise ConfigError(f"--out {out} holds {inside}, which is to be inspected; choose a folder that holds none of the pictures")
 
 
 def describe(detector: AnomalyDetector) -> str:
