@@ -63,6 +63,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert self.path == "/v1/models"
         models = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in self.server.models]
+        if isinstance(self.server.listing, int):
+            self.reply(self.server.listing, {"error": {"message": "no list"}})
+            return
         self.reply(200, self.server.listing or {"object": "list", "data": models})
 
     def do_POST(self) -> None:
@@ -273,6 +276,14 @@ def test_a_list_of_models_of_another_shape_is_told(server, listing):
     server.listing = listing
     with pytest.raises(VlmError, match="no JSON of the API"):
         ServerBackend(server.url).chat(question())
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_server_that_cannot_list_its_models_wants_a_name(server, status):
+    server.listing, server.script = status, [completion("It is red.")]
+    with pytest.raises(VlmError, match=rf"lists no models \({status}\); name the model as {server.url}#MODEL"):
+        ServerBackend(server.url).chat(question())
+    assert not server.requests and load_vlm(f"{server.url}#m").chat(question()).text == "It is red."
 
 
 def test_what_would_steer_a_terminal_is_taken_out(server, detector, golden):
