@@ -20,7 +20,8 @@ from command import vlad
 from PIL import Image
 from safetensors.torch import save_file
 
-from vlad.cli.results import COLUMNS, unique_stems
+from vlad.cli.results import COLUMNS
+from vlad.output import unique_stems
 
 VLAD = [sys.executable, "-m", "vlad"]
 

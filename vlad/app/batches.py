@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from vlad.app.notes import quietly
 from vlad.app.show import heat_pair, shrink
 from vlad.app.uploads import count_pictures, pictures_of
 from vlad.errors import ImageReadError
-from vlad.untrusted import inert
+from vlad.output.tables import TableWriter
 
 if TYPE_CHECKING:
     from vlad.app.service import Service
@@ -84,16 +83,13 @@ class Batch:
         return ", ".join(parts)
 
     def to_csv(self) -> str:
-        """One line for each picture, most anomalous first, the unreadable last. A cell that a spreadsheet would take for a formula gets an
-        apostrophe before it, because file names come from anybody."""
+        """One line for each picture, most anomalous first, the unreadable last."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader()
-        for row in [*self.sorted_rows, *self.failed]:
-            values = {} if row.prediction is None else row.prediction.to_dict()
-            line = {column: values.get(column, "") for column in COLUMNS} | {"picture": inert(row.name), "error": inert(row.error)}
-            line["n_regions"] = "" if row.prediction is None else len(row.prediction.regions)
-            writer.writerow(line)
+        with TableWriter(COLUMNS) as table:
+            table.to_csv(text)
+            for row in [*self.sorted_rows, *self.failed]:
+                values = {} if row.prediction is None else row.prediction.to_dict() | {"n_regions": len(row.prediction.regions)}
+                table.add(values | {"picture": row.name, "error": row.error})
         return text.getvalue()
 
 

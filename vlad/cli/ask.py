@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import sys
-from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlad.cli import options
-from vlad.errors import ConfigError, ImageReadError, VladError
-from vlad.untrusted import inert, printable
+from vlad.cli.answers import AnswerWriter, AskFormat
+from vlad.errors import ConfigError, ImageReadError
+from vlad.untrusted import printable
 
 if TYPE_CHECKING:
     from vlad.vlm.answer import Answer
     from vlad.vlm.inspector import Inspector
 
 INTERRUPTED = 130
-COLUMNS = ("image_path", "verdict", "score", "threshold", "defects", "agrees", "answer", "model", "seconds", "problems")
-
-
-class AskFormat(StrEnum):
-    text = "text"
-    json = "json"
-    csv = "csv"
 
 
 @options.spread
@@ -116,7 +106,7 @@ def ask(
         typer.echo("vlad: interrupted; what was answered is complete", err=True)
         raise typer.Exit(INTERRUPTED) from None
     for line in failed:
-        typer.echo(f"vlad: left out of the references: {line}", err=True)
+        options.complain(f"left out of the references: {line}")
     if failed or not complete:
         raise typer.Exit(options.INPUT_UNREADABLE)
 
@@ -127,7 +117,7 @@ def _find(image: str, recursive: bool) -> list[Path]:
     try:
         return find_images([image], recursive=recursive)
     except ImageReadError as error:
-        typer.echo(f"vlad: {error}", err=True)
+        options.complain(error)
         raise typer.Exit(options.INPUT_UNREADABLE) from None
 
 
@@ -136,7 +126,7 @@ def _converse(inspector: Inspector, path: Path, question: str) -> bool:
     try:
         conversation = inspector.converse(path)
     except ImageReadError as error:
-        typer.echo(f"vlad: {error}", err=True)
+        options.complain(error)
         return False
     complete = True
     while question:
@@ -155,13 +145,12 @@ def _ask_each(
     from tqdm import tqdm
 
     complete = True
-    with ExitStack() as stack:
-        writer = stack.enter_context(AnswerWriter(found, question, out, chosen, many=many))
+    with AnswerWriter(found, question, out, chosen, many=many) as writer:
         for path in tqdm(found, unit="picture", disable=quiet or not many or not sys.stderr.isatty(), leave=False):
             try:
                 answer = inspector.ask(path, question)
             except ImageReadError as error:
-                typer.echo(f"vlad: {error}", err=True)
+                options.complain(error)
                 writer.add_error(path, error)
                 complete = False
                 continue
@@ -172,127 +161,5 @@ def _ask_each(
 
 def _note_problems(path: Path, answer: Answer) -> bool:
     for problem in answer.problems:
-        typer.echo(printable(f"vlad: {path}: {problem}", one_line=True), err=True)
+        options.complain(f"{path}: {problem}")
     return not answer.problems or answer.parse_failures == len(answer.problems)
-
-
-class AnswerWriter:
-    """Prints answers and, given a folder, writes answers.csv, answers.jsonl and each picture with its marked places.
-
-    Args:
-        paths: all pictures of the run, for file names that do not collide.
-        question: what is asked of each.
-        out: folder, made if missing; None writes none.
-        output_format: what to print; text is the answer itself for one picture, a table for several.
-        many: whether there are several pictures.
-    """
-
-    def __init__(self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool) -> None:
-        from vlad.cli.results import unique_stems
-
-        self._stems = unique_stems(paths)
-        self._question, self._out, self._format, self._many = question, out, output_format, many
-        self._rows: list[dict[str, Any]] = []
-
-    def __enter__(self) -> AnswerWriter:
-        self._stack = ExitStack()
-        self._csv: list[tuple[IO[str], csv.DictWriter[str]]] = []
-        self._jsonl: IO[str] | None = None
-        if self._out is not None:
-            self._out.mkdir(parents=True, exist_ok=True)
-            table = (self._out / "answers.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape")
-            self._add_csv(self._stack.enter_context(table))
-            lines = (self._out / "answers.jsonl").open("w", encoding="utf-8", errors="surrogateescape")
-            self._jsonl = self._stack.enter_context(lines)
-        if self._format is AskFormat.csv:
-            self._add_csv(sys.stdout)
-        elif self._format is AskFormat.json and self._many:
-            sys.stdout.write("[")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-        if self._format is AskFormat.json and self._many:
-            sys.stdout.write("\n]\n")
-        elif self._format is AskFormat.text and self._many and self._rows:
-            _print_table(self._rows)
-
-    def _add_csv(self, file: IO[str]) -> None:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        self._csv.append((file, writer))
-
-    def add(self, path: Path, answer: Answer) -> None:
-        """Take an answer; it is on disk when this returns."""
-        evidence = answer.evidence
-        row = {
-            "image_path": str(path),
-            "verdict": answer.verdict,
-            "score": f"{evidence.score:.4f}",
-            "threshold": "" if evidence.threshold is None else f"{evidence.threshold:.4f}",
-            "defects": inert("; ".join(f"{defect.type} ({defect.confidence:.2f}) at {defect.location}" for defect in answer.defects)),
-            "agrees": "" if answer.agrees is None else str(answer.agrees).lower(),
-            "answer": inert(answer.text),
-            "model": answer.model,
-            "seconds": f"{answer.seconds:.3f}",
-            "problems": inert("; ".join(answer.problems)),
-        }
-        if self._out is not None:
-            self._draw(path, answer)
-        self._write(row, answer.to_dict() | {"error": None})
-        if self._format is AskFormat.text and not self._many:
-            typer.echo(printable(answer.text))
-
-    def add_error(self, path: Path, error: VladError) -> None:
-        """Take a picture that could not be read."""
-        row = {"image_path": str(path), "problems": str(error)}
-        empty = {"question": self._question, "text": None, "verdict": None, "defects": [], "agrees": None, "problems": [str(error)]}
-        self._write(row, empty | {"evidence": {"image_path": str(path)}, "error": str(error)})
-
-    def _draw(self, path: Path, answer: Answer) -> None:
-        from PIL import Image
-
-        from vlad.pictures.reading import read_image
-        from vlad.visualization import draw_places
-
-        assert self._out is not None
-        target = self._out / f"{self._stems[path]}_places.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        boxes = [(place.label, place.box) for place in answer.evidence.places]
-        Image.fromarray(draw_places(read_image(path), boxes, max_side=1600)).save(target)
-
-    def _write(self, row: dict[str, Any], details: dict[str, Any]) -> None:
-        if self._format is AskFormat.json:
-            if self._many:
-                sys.stdout.write(f"{',' if self._rows else ''}\n{json.dumps(details, ensure_ascii=False)}")
-            else:
-                sys.stdout.write(json.dumps(details, ensure_ascii=False, indent=2) + "\n")
-            sys.stdout.flush()
-        self._rows.append(row)
-        for file, writer in self._csv:
-            writer.writerow(row)
-            file.flush()
-        if self._jsonl is not None:
-            self._jsonl.write(json.dumps(details, ensure_ascii=False) + "\n")
-            self._jsonl.flush()
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("picture", "verdict", "score", "defects", "answer"):
-        table.add_column(column, justify="right" if column == "score" else "left", overflow="fold")
-    for row in rows:
-        if "verdict" not in row:
-            table.add_row(Text(printable(row["image_path"], one_line=True)), Text("error", style="yellow"), "", "", "")
-            continue
-        style = {"anomalous": "bold red", "normal": "green"}.get(row["verdict"], "")
-        cells = [Text(printable(row[key], one_line=True)) for key in ("image_path", "score", "defects", "answer")]
-        table.add_row(cells[0], Text(row["verdict"], style=style), *cells[1:])
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(width=200, markup=False, highlight=False)
-    console.print(table)

@@ -13,6 +13,7 @@ import typer
 
 from vlad.cli import options
 from vlad.errors import ConfigError, ImageReadError
+from vlad.untrusted import printable
 
 if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
@@ -86,7 +87,7 @@ def detect(
     found, unreadable = _find(images or [], recursive)
     if images and not found:
         for problem in unreadable.values():
-            typer.echo(f"vlad: {problem}", err=True)
+            options.complain(problem)
         raise typer.Exit(options.INPUT_UNREADABLE)
     options.check_out(out, found)
 
@@ -113,7 +114,7 @@ def detect(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(PIPE_CLOSED) from None
     for line in failed:
-        typer.echo(f"vlad: left out of the references: {line}", err=True)
+        options.complain(f"left out of the references: {line}")
     _report(writer, quiet)
     if fail_on_anomaly and writer.anomalous:
         raise typer.Exit(ANOMALY_FOUND)
@@ -167,14 +168,15 @@ def _watch(
             continue
         writer.add(path, seen.prediction)
         if as_lines:
-            typer.echo(f"{path}  {seen.prediction.verdict}")
+            typer.echo(printable(f"{path}  {seen.prediction.verdict}", one_line=True))
         if bool(seen.reasons) != bool(before):
-            typer.echo(f"drift at {path}: {'; '.join(seen.reasons)}" if seen.reasons else f"no drift any more at {path}", err=True)
+            news = f"drift at {path}: {'; '.join(seen.reasons)}" if seen.reasons else f"no drift any more at {path}"
+            typer.echo(printable(news, one_line=True), err=True)
         before = seen.reasons
 
 
 def _report(writer: ResultWriter, quiet: bool) -> None:
     for line in writer.errors:
-        typer.echo(f"vlad: {line}", err=True)
+        options.complain(line)
     if not quiet:
         typer.echo(writer.summary(), err=True)

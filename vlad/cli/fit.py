@@ -39,11 +39,11 @@ def fit(
     try:
         failed = options.fit(detector, references, quiet)
     except ImageReadError as error:
-        typer.echo(f"vlad: {error}", err=True)
+        options.complain(error)
         raise typer.Exit(options.INPUT_UNREADABLE) from None
     detector.save(out)
     for line in failed:
-        typer.echo(f"vlad: left out: {line}", err=True)
+        options.complain(f"left out: {line}")
     if not quiet:
         typer.echo(f"written: {out}", err=True)
     if failed:

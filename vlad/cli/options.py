@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from vlad.errors import ConfigError, ImageReadError
+from vlad.untrusted import printable
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
@@ -208,8 +209,13 @@ def compare_with(detector: AnomalyDetector, references: list[str] | None, quiet:
     try:
         return fit(detector, references, quiet)
     except ImageReadError as error:
-        typer.echo(f"vlad: {error}", err=True)
+        complain(error)
         raise typer.Exit(INPUT_UNREADABLE) from None
+
+
+def complain(problem: object) -> None:
+    """A line on stderr; what a file's name holds cannot steer the terminal."""
+    typer.echo(printable(f"vlad: {problem}", one_line=True), err=True)
 
 
 def check_out(out: Path | None, found: Iterable[Path]) -> None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vlad.errors import ImageReadError
+from vlad.output.names import unique_stems
+from vlad.output.tables import Cell, Row, TableWriter
 
 if TYPE_CHECKING:
     from vlad.prediction import Prediction
 
 COLUMNS = ("image_path", "pred_score", "threshold", "threshold_source", "pred_label", "n_regions", "model", "seconds", "error")
+_SHOWN: dict[str, Literal["left", "right"]] = {
+    "picture": "left",
+    "score": "right",
+    "verdict": "left",
+    "regions": "right",
+    "seconds": "right",
+}
 
 
 class ResultWriter:
@@ -40,7 +45,6 @@ class ResultWriter:
     def __init__(self, paths: Sequence[Path], out: Path | None, output_format: str, *, model: str, quiet: bool) -> None:
         self.errors: list[str] = []
         self.anomalous = self.normal = 0
-        self._rows: list[dict[str, Any]] = []
         self._stems = unique_stems(paths)
         self._taken = {stem.casefold() for stem in self._stems.values()}
         self._out, self._format, self._model, self._quiet = out, output_format, model, quiet
@@ -48,37 +52,27 @@ class ResultWriter:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
-        self._csv: list[tuple[IO[str], csv.DictWriter[str]]] = []
-        self._jsonl: IO[str] | None = None
+        self._table = self._stack.enter_context(TableWriter(COLUMNS))
         if self._out is not None:
             self._out.mkdir(parents=True, exist_ok=True)
-            self._add_csv(
-                self._stack.enter_context((self._out / "results.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape"))
-            )
-            self._jsonl = self._stack.enter_context((self._out / "results.jsonl").open("w", encoding="utf-8", errors="surrogateescape"))
+            self._table.to_csv(self._out / "results.csv")
+            self._table.to_json_lines(self._out / "results.jsonl")
         if self._format == "csv":
-            self._add_csv(sys.stdout)
+            self._table.to_csv(sys.stdout)
         elif self._format == "json":
-            sys.stdout.write("[")
+            self._table.to_json_array(sys.stdout)
+        elif self._format == "table":
+            self._table.to_terminal(_SHOWN, _cells, width=120)
         self._progress = self._stack.enter_context(self._progress_bar())
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
-        if self._format == "json":
-            sys.stdout.write("\n]\n")
-        elif self._format == "table" and self._rows:
-            _print_table(self._rows)
 
     def _progress_bar(self) -> Any:
         from tqdm import tqdm
 
         return tqdm(total=len(self._stems), unit="picture", disable=self._quiet or not sys.stderr.isatty(), leave=False)
-
-    def _add_csv(self, file: IO[str]) -> None:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        self._csv.append((file, writer))
 
     def add(self, path: Path, result: Prediction | ImageReadError) -> None:
         """Take the result of a picture; it is on disk when this returns."""
@@ -91,8 +85,7 @@ class ResultWriter:
     def add_error(self, image_path: str, error: ImageReadError) -> None:
         """Take an input that is no readable picture."""
         self.errors.append(str(error))
-        row = {"image_path": image_path, "model": self._model, "error": str(error)}
-        self._write(row, row)
+        self._table.add({"image_path": image_path, "model": self._model, "error": str(error)})
 
     def _add_prediction(self, path: Path, result: Prediction) -> None:
         if self._out is not None:
@@ -107,7 +100,7 @@ class ResultWriter:
         details = result.to_dict() | {"image_path": result.image_path or str(path), "error": None}
         n_regions = None if result.anomaly_map is None else len(result.regions)
         row = {column: details.get(column) for column in COLUMNS} | {"n_regions": n_regions, "error": ""}
-        self._write(row, details)
+        self._table.add(row, details)
 
     def _stem(self, path: Path) -> str:
         """The beginning of a picture's output files; one that was not announced gets the next free name."""
@@ -116,19 +109,6 @@ class ResultWriter:
             self._stems[path] = next(stem for stem in choices if stem.casefold() not in self._taken)
             self._taken.add(self._stems[path].casefold())
         return self._stems[path]
-
-    def _write(self, row: dict[str, Any], details: dict[str, Any]) -> None:
-        line = json.dumps(details, ensure_ascii=False)
-        if self._format == "json":
-            sys.stdout.write(f"{',' if self._rows else ''}\n{line}")
-            sys.stdout.flush()
-        self._rows.append(row)
-        for file, writer in self._csv:
-            writer.writerow(row)
-            file.flush()
-        if self._jsonl is not None:
-            self._jsonl.write(f"{line}\n")
-            self._jsonl.flush()
 
     def summary(self) -> str:
         """The run in one line."""
@@ -143,57 +123,13 @@ class ResultWriter:
         return "; ".join(parts)
 
 
-def unique_stems(paths: Sequence[Path]) -> dict[Path, str]:
-    """For each picture the beginning of its output files: its place below the folder common to all, without suffix unless two
-    pictures differ in it alone."""
-    if not paths:
-        return {}
-    parents = [Path(os.path.abspath(path)).parent for path in paths]  # noqa: PTH100  resolve() would follow links, absolute() keep `..`
-    try:
-        root = Path(os.path.commonpath(parents))
-    except ValueError:  # several drives
-        return {path: f"{number:05d}_{path.stem}" for number, path in enumerate(paths)}
-    places = [parent.relative_to(root) for parent in parents]
-    stems = [(place / path.stem).as_posix() for place, path in zip(places, paths, strict=True)]
-    times = Counter(stem.casefold() for stem in stems)
-    taken: set[str] = set()
-    unique = {}
-    for path, place, stem in zip(paths, places, stems, strict=True):
-        wanted = stem if times[stem.casefold()] == 1 else (place / path.name).as_posix()
-        chosen, number = wanted, 1
-        while chosen.casefold() in taken or (chosen != stem and chosen.casefold() in times):
-            number += 1
-            chosen = f"{wanted}~{number}"
-        taken.add(chosen.casefold())
-        unique[path] = chosen
-    return unique
-
-
 def _cannot_save(path: Path, error: Exception) -> ImageReadError:
     return error if isinstance(error, ImageReadError) else ImageReadError(f"{path}: its results could not be written: {error}")
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column, justify in (("picture", "left"), ("score", "right"), ("verdict", "left"), ("regions", "right"), ("seconds", "right")):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for row in rows:
-        if row["error"]:
-            table.add_row(_shown(row), "", Text("error", style="yellow"), "", "")
-            continue
-        verdict = Text("anomalous", style="bold red") if row["pred_label"] else Text("normal", style="green")
-        n_regions = "-" if row["n_regions"] is None else str(row["n_regions"])
-        table.add_row(_shown(row), f"{row['pred_score']:.3f}", verdict, n_regions, f"{row['seconds']:.2f}")
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:
-        console = Console(width=max(120, *(len(row["image_path"]) + 60 for row in rows)))
-    console.print(table)
-
-
-def _shown(row: dict[str, Any]) -> str:
-    """A path on one line, whatever its name holds."""
-    return "".join(mark if mark.isprintable() else mark.encode("unicode_escape", "surrogatepass").decode() for mark in row["image_path"])
+def _cells(row: Row) -> tuple[Cell, ...]:
+    if row["error"]:
+        return row["image_path"], "", ("error", "yellow"), "", ""
+    verdict = ("anomalous", "bold red") if row["pred_label"] else ("normal", "green")
+    n_regions = "-" if row["n_regions"] is None else str(row["n_regions"])
+    return row["image_path"], f"{row['pred_score']:.3f}", verdict, n_regions, f"{row['seconds']:.2f}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlad.errors import ConfigError, DatasetError, ImageReadError, VlmError
+from vlad.output.tables import TableWriter
 from vlad.pictures.reading import read_image
 from vlad.vlm.backends.base import Message
 from vlad.vlm.choice import choose
@@ -157,14 +158,14 @@ def run_mmad(
     about["files"] = _hash_of(root / "mmad.json", *([root / "domain_knowledge.json"] if knowledge else []))
     done = _claim(out, about, resume)
     failed = 0
-    with answers.open("a", encoding="utf-8", errors="backslashreplace") as file:
+    with TableWriter() as written:
+        written.to_json_lines(answers, append=True)
         for question in questions:
             if (question.image_path, question.number) in done:
                 continue
             answered = _ask(backend, question, root, templates, k_shot, notes)
             failed = failed + 1 if answered.error else 0
-            file.write(json.dumps(asdict(answered), ensure_ascii=False) + "\n")
-            file.flush()
+            written.add(asdict(answered))
             if failed == _MOST_FAILURES:
                 raise VlmError(f"{failed} questions in a row got no answer, the last because: {answered.error}; go on with --resume")
     table = {**about, **score(read_answers(answers))}
@@ -269,8 +270,10 @@ def _claim(out: Path, about: dict[str, Any], resume: bool) -> set[tuple[str, int
     run.write_text(json.dumps(about) + "\n", encoding="utf-8")
     kept = [item for item in read_answers(path) if item.error is None]
     partial = path.with_suffix(".partial")
-    lines = "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in kept)
-    partial.write_text(lines, encoding="utf-8", errors="backslashreplace")
+    with TableWriter() as written:
+        written.to_json_lines(partial)
+        for item in kept:
+            written.add(asdict(item))
     partial.replace(path)
     return {(item.image_path, item.number) for item in kept}
 
