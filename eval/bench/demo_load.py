@@ -45,7 +45,7 @@ def main() -> None:
         server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
             address = wait_for(server)
-            Client(address, verbose=False).predict(handle_file(jobs[0][0]), jobs[0][1], 0, None, api_name="/detect")
+            Client(address, verbose=False).predict(handle_file(jobs[0][0]), jobs[0][1], None, None, api_name="/detect")
             process = psutil.Process(server.pid)
             before = process.memory_info().rss
             start = time.perf_counter()
@@ -108,7 +108,7 @@ def load(address: str, jobs: list, expected: list, requests: int, process: psuti
                 half = process.memory_info().rss
             start = time.perf_counter()
             try:
-                found = client.predict(handle_file(path), noun, 0, None, api_name="/detect")
+                found = client.predict(handle_file(path), noun, None, None, api_name="/detect")
             except Exception as error:
                 print(f"lost: {error}", file=sys.stderr)
                 with lock:

@@ -124,7 +124,7 @@ def test_files_of_the_server_stay_there(demo, route, path):
 @pytest.mark.parametrize(("endpoint", "several"), [("detect", False), ("detect_batch", True)])
 def test_a_path_that_was_never_uploaded_is_refused(demo, path, endpoint, several):
     file = {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": "part.png"}
-    inputs = [[file] if several else file, "", 0, None]
+    inputs = [[file] if several else file, "", None, None]
     status, _, body = fetch(
         f"{demo[0]}/gradio_api/call/{endpoint}", body=json.dumps({"data": inputs}).encode(), headers={"Content-Type": "application/json"}
     )
@@ -143,17 +143,17 @@ def test_every_action_is_an_endpoint_and_nothing_else_is(client):
 
 
 def test_endpoints_give_what_python_gives(client, lite, tmp_path):
-    found = client.predict(handle_file(SCRATCH), "washer", 0, None, api_name="/detect")
+    found = client.predict(handle_file(SCRATCH), "washer", None, None, api_name="/detect")
     assert found["pred_score"] == lite.predict(SCRATCH, class_name="washer").pred_score
     fitted = lite.copy().fit(REFERENCES).predict(SCRATCH)
-    beside = client.predict(handle_file(SCRATCH), "", 0, [handle_file(path) for path in REFERENCES], api_name="/detect")
+    beside = client.predict(handle_file(SCRATCH), "", None, [handle_file(path) for path in REFERENCES], api_name="/detect")
     assert (beside["pred_score"], beside["threshold"], beside["threshold_source"]) == (fitted.pred_score, fitted.threshold, "references")
     assert lite.memory is None
     drawn = client.predict(handle_file(SCRATCH), "washer", 0.5, None, api_name="/heat_map")
     assert Image.open(drawn).size[0] == 512
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
-    batch = client.predict([handle_file(path) for path in (GOOD, SCRATCH, bad)], "", 0, None, api_name="/detect_batch")
+    batch = client.predict([handle_file(path) for path in (GOOD, SCRATCH, bad)], "", None, None, api_name="/detect_batch")
     assert [row["picture"] for row in batch["results"]] == ["washer_scratch.png", "washer_good.png"] and len(batch["failed"]) == 1
     painted = np.array(Image.open(GOOD))
     painted[230:250, 100:160] = 15
@@ -167,20 +167,33 @@ def test_endpoints_give_what_python_gives(client, lite, tmp_path):
     assert client.predict(api_name="/describe_model")["model"] == lite.model_name
 
 
+def test_no_threshold_is_the_references_own_or_half_and_zero_is_zero(client, lite):
+    own = client.predict(picture=handle_file(GOOD), api_name="/detect")
+    assert (own["threshold"], own["threshold_source"]) == (0.5, "text")
+    for threshold in (0, 1):
+        found = client.predict(picture=handle_file(GOOD), threshold=threshold, api_name="/detect")
+        assert (found["threshold"], found["threshold_source"], found["pred_label"]) == (threshold, "user", threshold == 0)
+    batch = client.predict([handle_file(GOOD)], "", 0, None, api_name="/detect_batch")
+    assert batch["summary"] == "1 of 1 inspected, 1 anomalous, 0 normal" and batch["results"][0]["threshold"] == 0
+    beside = [handle_file(path) for path in REFERENCES]
+    sources = [client.predict(handle_file(GOOD), "", limit, beside, api_name="/detect")["threshold_source"] for limit in (None, 0)]
+    assert sources == ["references", "user"]
+
+
 def test_endpoints_say_what_is_wrong_and_go_on(client, tmp_path):
     bad = tmp_path / "notes.png"
     bad.write_text("no picture")
     with pytest.raises(Exception, match=r"notes\.png: is none of"):
-        client.predict(handle_file(bad), "", 0, None, api_name="/detect")
+        client.predict(handle_file(bad), "", None, None, api_name="/detect")
     with pytest.raises(Exception, match=r"between 0 and 1|is greater than maximum"):
         client.predict(handle_file(SCRATCH), "", 7, None, api_name="/detect")
-    assert client.predict(handle_file(SCRATCH), "", 0, None, api_name="/detect")["pred_label"]
+    assert client.predict(handle_file(SCRATCH), "", None, None, api_name="/detect")["pred_label"]
 
 
 def test_what_breaks_on_the_server_stays_there(demo, client, monkeypatch, caplog):
     monkeypatch.setattr(AnomalyDetector, "predict", lambda *_, **__: 1 / 0)
     with pytest.raises(Exception, match="went wrong on the server") as error:
-        client.predict(handle_file(SCRATCH), "", 0, None, api_name="/detect")
+        client.predict(handle_file(SCRATCH), "", None, None, api_name="/detect")
     assert "division" not in str(error.value) and "division" in caplog.text
     status, _, body = fetch(f"{demo[0]}/v1/detect", **form({}, data=SCRATCH.read_bytes()))
     assert status == 500 and b"division" not in body
@@ -219,14 +232,19 @@ def test_health_is_told_while_many_wait(lite):
 
 def test_a_vlm_answers_through_the_endpoint(lite):
     reply = json.dumps({"answer": "A scratch at <b>A</b>.", "judgement": "anomalous", "defects": []})
-    with served(lite, vlm=ScriptedVlm(reply)) as (address, _):
-        answer = Client(address, verbose=False).predict(handle_file(SCRATCH), "What is wrong?", "washer", None, api_name="/ask")
-    assert answer["text"] == "A scratch at <b>A</b>." and answer["model"].startswith("scripted")
+    vlm = ScriptedVlm(reply)
+    vlm.name = "scripted at http://10.0.0.5:8000/v1"
+    with served(lite, vlm=vlm) as (address, _):
+        client = Client(address, verbose=False)
+        answer = client.predict(handle_file(SCRATCH), "What is wrong?", "washer", None, api_name="/ask")
+        about = client.predict(api_name="/describe_model")
+    assert answer["text"] == "A scratch at <b>A</b>." and answer["model"].startswith("scripted, detector lite")
+    assert about["answers"] == "scripted" and "10.0.0.5" not in json.dumps([answer, about])
 
 
 def test_uploads_go_with_the_server(lite):
     with served(lite) as (address, service):
-        Client(address, verbose=False).predict(handle_file(SCRATCH), "", 0, None, api_name="/detect")
+        Client(address, verbose=False).predict(handle_file(SCRATCH), "", None, None, api_name="/detect")
         cache = Path(os.environ["GRADIO_TEMP_DIR"])
         assert list(cache.rglob("*.png")) and service.folder.is_dir() and not list(service.folder.iterdir())
     assert not cache.exists() and not service.folder.exists()
@@ -236,7 +254,7 @@ def test_an_old_upload_is_swept_away(lite, monkeypatch, tmp_path):
     monkeypatch.setattr("vlad.app.build._SWEEP", 1)
     Image.open(SCRATCH).resize((200, 200)).save(tmp_path / "mine.png")
     with served(lite, limits=Limits(idle_seconds=5)) as (address, _):
-        Client(address, verbose=False).predict(handle_file(tmp_path / "mine.png"), "", 0, None, api_name="/detect")
+        Client(address, verbose=False).predict(handle_file(tmp_path / "mine.png"), "", None, None, api_name="/detect")
         cache, end = Path(os.environ["GRADIO_TEMP_DIR"]), time.monotonic() + 30
         while list(cache.rglob("mine.png")) and time.monotonic() < end:
             time.sleep(0.2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import json
 import socket
 import struct
@@ -13,6 +14,7 @@ import zipfile
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio
 import numpy as np
@@ -22,17 +24,20 @@ from gradio.data_classes import FileData
 from PIL import Image
 
 from vlad import AnomalyDetector
-from vlad.app import chat, handlers, show
+from vlad.app import api, chat, handlers, show
 from vlad.app.batches import Batch, Row, run_batch, time_left
 from vlad.app.examples import find_examples
 from vlad.app.painting import look_for_paint
 from vlad.app.service import BusyError, Limits, Service, without_address
+from vlad.app.tabs.inspect_actions import Actions
+from vlad.app.tabs.inspect_layout import RESULT, STAYS, Updates
 from vlad.app.uploads import read_upload, short_name
 from vlad.app.visit import Visit
 from vlad.app.widgets import limit_slider, paint_input
 from vlad.app.wording import ANOMALOUS, NORMAL, compare_words
 from vlad.cli.demo import is_loopback
 from vlad.errors import ConfigError, ImageReadError, VladWarning
+from vlad.vlm.backends.base import Reply
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "demos" / "examples"
 SCRATCH, GOOD = EXAMPLES / "washer_scratch.png", EXAMPLES / "capsule_good.png"
@@ -356,6 +361,65 @@ def test_the_folder_of_a_visitor_goes_with_the_visitor(service):
 def test_addresses_of_servers_are_not_for_visitors():
     assert without_address("m at http://10.0.0.5:8000/v1, detector lite") == "m, detector lite"
     assert without_address("VLM at http://host/v1: gave no answer") == "VLM: gave no answer"
+
+
+def test_no_endpoint_tells_a_servers_address(lite):
+    reply = '{"answer": "Fine.", "judgement": "normal", "defects": [{"type": "dent", "region": "A"}]}'
+    vlm = SimpleNamespace(name="m at http://10.0.0.5:8000/v1", most_images=None, chat=lambda *_, **__: Reply(reply, "stop", 0.0))
+    service = Service(lite, vlm)
+    assert api.describe_model(service)["answers"] == "m"
+    answer = api.ask(service, str(SCRATCH))
+    assert answer["text"].startswith("Fine.") and "m takes the picture for normal" in answer["text"] and answer["defects"]
+    assert "10.0.0.5" not in json.dumps(answer)
+    service.close()
+    assert api.describe_model(Service(lite))["answers"] == "describer"
+
+
+@pytest.mark.parametrize(("threshold", "used", "source"), [(None, 0.5, "text"), (0, 0, "user"), (0.25, 0.25, "user"), (1.0, 1, "user")])
+def test_a_threshold_of_zero_is_one(service, threshold, used, source):
+    found = api.detect(service, str(SCRATCH), threshold=threshold)
+    assert (found["threshold"], found["threshold_source"]) == (used, source)
+    (row,) = api.detect_batch(service, [str(SCRATCH)], threshold=threshold)["results"]
+    assert (row["threshold"], row["threshold_source"]) == (used, source)
+
+
+@pytest.mark.parametrize("threshold", [-1, 1.5, float("nan")])
+def test_no_threshold_lies_outside(service, threshold):
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        api.detect(service, str(SCRATCH), threshold=threshold)
+
+
+def test_endpoints_are_a_table_and_each_has_a_description_and_its_components():
+    from vlad.app.endpoints import _inputs
+
+    names = [endpoint.name for endpoint in api.ENDPOINTS]
+    assert names == ["detect", "heat_map", "detect_batch", "find_painted", "ask", "compare_prompts", "describe_model"]
+    with gradio.Blocks():
+        known = set(_inputs())
+    for endpoint in api.ENDPOINTS:
+        _, *parameters = inspect.signature(endpoint.action).parameters
+        assert set(parameters) <= known and all(f"{name}: " in endpoint.action.__doc__ for name in parameters)
+
+
+def test_new_values_go_to_the_parts_of_their_name():
+    moved = Updates(verdict="bad", threshold=0.3, mask_threshold=0.4).stay("threshold")
+    stays = gradio.skip()
+    assert moved.values(RESULT) == [stays, "bad", stays, stays, stays, stays, stays, 0.4, stays, stays, stays]
+    assert Updates(pair=None).values(("pair",)) == [None]  # emptied
+    with pytest.raises(ValueError, match="none for mask_threshold; add it to the event"):
+        moved.values(("verdict",))
+
+
+def test_a_moved_threshold_leaves_the_slider_in_the_hand_alone(service, visit):
+    actions = Actions(service)
+    actions.load(visit, False, 0.5, 0)
+    moved = actions.move_threshold(visit, 0.9, 0.2, 0.5)
+    assert moved.threshold is STAYS and moved.mask_threshold == 0.9 and visit.prediction.threshold == 0.9  # one scale for words
+    moved = actions.move_mask_threshold(visit, 0.9, 0.3, 0.5)
+    assert moved.mask_threshold is STAYS and moved.threshold is STAYS and visit.prediction.mask_threshold == 0.3
+    assert moved.png is STAYS and actions.renew_files(visit).png is not STAYS
+    gone = actions.arrived(visit, None, "", 0.5)
+    assert gone.pair is None and gone.table == "" and gone.count is STAYS and visit.prediction is None
 
 
 def test_a_picture_too_large_to_paint_on_is_not_decoded(tmp_path):

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from vlad.app import api
+from vlad.app import endpoints
 from vlad.app.service import Service
 from vlad.app.tabs import about, ask, batch, draw, inspect, prompts
 from vlad.app.visit import Visit
@@ -37,7 +37,7 @@ def build_page(service: Service) -> gr.Blocks:
             prompts.build(service, visit)
         with gr.Tab("About", id="about"):
             about.build(service)
-        api.build(service)
+        endpoints.build(service)
         asking.select(show_picture, inputs, outputs, api_visibility="private", concurrency_limit=None, show_progress="hidden")
         if opening:
             action, needed, filled, options = opening

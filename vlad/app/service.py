@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from vlad.references import ReferenceMemory
     from vlad.vlm.backends.base import VlmBackend
 
+MODEL_QUEUE, VLM_QUEUE, BATCH_QUEUE = "model", "vlm", "batch"
+AT_ONCE = {
+    MODEL_QUEUE: 1,
+    VLM_QUEUE: 1,
+    BATCH_QUEUE: 2,
+}  # of a queue; between a batch's pictures others have a turn
+
 
 def without_address(text: str) -> str:
     """Text without the addresses of servers, as visitors may see it."""

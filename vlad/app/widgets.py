@@ -17,7 +17,6 @@ from PIL import Image
 
 from vlad.errors import VladError
 
-MODEL_QUEUE, VLM_QUEUE, BATCH_QUEUE = "model", "vlm", "batch"  # between the pictures of a batch others have their turn
 WENT_WRONG = "Something went wrong on the server. It has been noted there; please try another picture or come again later."
 _log = logging.getLogger("vlad.app")
 

@@ -8,10 +8,10 @@ import gradio as gr
 import numpy as np
 
 from vlad.app import chat
-from vlad.app.service import Service
+from vlad.app.service import MODEL_QUEUE, VLM_QUEUE, Service
 from vlad.app.style import HEIGHT
 from vlad.app.visit import Visit
-from vlad.app.widgets import MODEL_QUEUE, VLM_QUEUE, guarded
+from vlad.app.widgets import guarded
 from vlad.errors import ConfigError
 from vlad.prediction import Prediction
 from vlad.visualization import draw_places

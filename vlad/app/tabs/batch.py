@@ -9,9 +9,9 @@ import gradio as gr
 
 from vlad.app import show
 from vlad.app.batches import Batch, run_batch, time_left, write_csv
-from vlad.app.service import Service
+from vlad.app.service import BATCH_QUEUE, Service
 from vlad.app.visit import Visit
-from vlad.app.widgets import BATCH_QUEUE, guarded
+from vlad.app.widgets import guarded
 from vlad.errors import ConfigError
 
 _MOST_NAMED = 10

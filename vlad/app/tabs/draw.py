@@ -10,9 +10,9 @@ from gradio.components.image_editor import EditorValue
 from vlad.app import show
 from vlad.app.handlers import fitted_copy, places_of
 from vlad.app.painting import Finding, look_for_paint
-from vlad.app.service import Service
+from vlad.app.service import MODEL_QUEUE, Service
 from vlad.app.style import HEIGHT
-from vlad.app.widgets import MODEL_QUEUE, guarded, paint_input
+from vlad.app.widgets import guarded, paint_input
 from vlad.errors import ConfigError
 from vlad.pictures.reading import read_image
 

@@ -6,9 +6,9 @@ from typing import Any
 import gradio as gr
 
 from vlad.app import show, wording
-from vlad.app.service import Service
+from vlad.app.service import MODEL_QUEUE, Service
 from vlad.app.visit import Visit
-from vlad.app.widgets import MODEL_QUEUE, guarded, say
+from vlad.app.widgets import guarded, say
 from vlad.errors import ConfigError
 
 
