@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from vlad.errors import PromptError
+from vlad.prompts import data_folder
 from vlad.vlm.answer import Defect, Evidence, Place
+from vlad.vlm.intents import Intents
 from vlad.vlm.vocabulary import DefectVocabulary
-from vlad.vlm.wording import UNKNOWN, describe, locations_in
+from vlad.vlm.wording import UNKNOWN, describe
 
 VOCABULARY = DefectVocabulary(
     name="few",
@@ -149,5 +152,72 @@ def test_places_left_out_and_unmarked_are_said():
 def test_types_are_found_by_whole_words():
     assert VOCABULARY.asked_for("Scratches, or a broken off piece?") == ("scratch", "missing part")
     assert VOCABULARY.asked_for("Is the executive cutting it?") == ()
-    assert locations_in("Is it at the top right, or in the center?") == ("upper right", "centre")
-    assert locations_in("Is it all right?") == ()
+    assert Intents.load().places_in("Is it at the top right, or in the center?") == ("upper right", "centre")
+    assert Intents.load().places_in("Is it all right?") == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "intents"),
+    [
+        ("What’s wrong?", {"kind", "verdict"}),
+        ("Where is it and how bad is it?", {"where", "severity"}),
+        ("How many millimetres long?", {"count", "length", "size"}),
+        ("WHY", {"why"}),
+        ("Why is the sky blue?", set()),
+        ("Why was it rejected?", {"why"}),
+        ("Will it break soon?", {"future"}),
+        ("Explain: which part looks unusual?", {"why", "kind", "verdict"}),
+        ("Is Smalltown's sizeable badge there?", set()),  # whole words only
+    ],
+)
+def test_questions_mean_intents(question, intents):
+    assert Intents.load().meant_by(question) == intents
+
+
+@pytest.mark.parametrize(
+    ("question", "beyond"),
+    [
+        ("What is the colour of it?", True),
+        ("What is wrong with the colour?", False),
+        ("How large is the metal nut?", True),
+        ("How large is the scratch on the metal nut?", False),
+        ("How large is the hole of the whole part?", True),
+        ("Where should I look?", True),
+        ("Is it 3 mm?", False),
+    ],
+)
+def test_words_that_ask_for_more_are_no_excuse(question, beyond):
+    intents = Intents.load()
+    assert intents.is_beyond(question, "metal nut") is beyond
+    assert not intents.is_beyond(question, "metal nut", answerable=True)
+    assert intents.is_beyond(f"{question} Will it hold?", "metal nut", answerable=True)
+
+
+def test_places_come_in_the_order_of_the_question():
+    assert Intents.load().places_in("Is it at the bottom, on the upper left or in the middle? At the bottom?") == (
+        "bottom",
+        "upper left",
+        "centre",
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  length:", "  lengths:", r"intents: expected a mapping with kind, .*, got .*lengths"),
+        ("  top: [top]", "  top: []", r"places\.top: expected a list of phrases, got \[\]"),
+        ("  bottom: [bottom]\n", "", r"places: expected a mapping with upper left"),
+        ("      - =why\n", "      - why ..\n", r"intents\.why\.phrases: expected words with .*'why \.\.'"),
+        ("      - explain\n", "      - expl(ain\n", r"intents\.why\.phrases: expected words"),
+        ("    unless: [where", "    except: [where", r"intents\.where: expected a mapping with phrases, unless, got except, phrases"),
+        ("version: 1", "version: 1\ncolour: red", r"expected a mapping with name, .*, got .*colour"),
+    ],
+)
+def test_faulty_intents_are_named(tmp_path, old, new, message):
+    shipped = (data_folder() / "intents" / "english.yaml").read_text(encoding="utf-8")
+    assert old in shipped
+    path = tmp_path / "mine.yaml"
+    path.write_text(shipped.replace(old, new), encoding="utf-8")
+    with pytest.raises(PromptError, match=message) as error:
+        Intents.load(path)
+    assert str(error.value).startswith(f"{path}: ")
