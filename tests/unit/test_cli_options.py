@@ -17,7 +17,7 @@ from vlad.config import DetectorConfig
 
 
 def test_zero_is_a_value_and_what_was_not_given_is_none():
-    given = options.DetectorOptions(threshold=0.0, rarity=0.0, scorer=options.Scorer.nearest, model="lite", dtype="float32")
+    given = options.DetectorOptions(threshold=0.0, rarity=0.0, scorer="nearest", model="lite", dtype="float32")
     assert given.settings == {"threshold": 0.0, "rarity": 0.0, "scorer": "nearest"}
     assert options.DetectorOptions().settings == {}
 
@@ -37,7 +37,7 @@ def test_detect_fit_and_ask_share_their_options():
 
 
 def test_a_command_gets_its_shared_options_as_one():
-    app, seen = typer.Typer(), []
+    app, seen = typer.Typer(rich_markup_mode=None), []
 
     @app.command()
     @options.spread
@@ -48,6 +48,8 @@ def test_a_command_gets_its_shared_options_as_one():
 
     run = CliRunner().invoke(app, ["here", "--threshold", "0", "--loud", "--scorer", "subspace", "--foreground"])
     assert run.exit_code == 0, run.output
-    made_of = options.DetectorOptions(threshold=0.0, scorer=options.Scorer.subspace, foreground=True)
+    made_of = options.DetectorOptions(threshold=0.0, scorer="subspace", foreground=True)
     assert seen == [("here", made_of, True)] and made_of.settings["foreground"] is True
     assert CliRunner().invoke(app, ["here", "--threshold", "2"]).exit_code == 2
+    run = CliRunner().invoke(app, ["here", "--scorer", "neatest"])
+    assert run.exit_code == 2 and "'neatest' is not one of 'winclip', 'nearest', 'subspace'" in run.output.replace("\n", " ")

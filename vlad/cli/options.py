@@ -22,10 +22,7 @@ if TYPE_CHECKING:
 INPUT_UNREADABLE = 3  # exit code
 
 
-class Scorer(StrEnum):  # the names of the scoring methods
-    winclip = "winclip"
-    nearest = "nearest"
-    subspace = "subspace"
+SCORERS = ("winclip", "nearest", "subspace")  # as of the detector
 
 
 class Calibration(StrEnum):
@@ -71,6 +68,12 @@ def _optional(*names: str, help: str, **settings: Any) -> Any:
     return typer.Option(*names, help=help, show_default=False, **settings)
 
 
+def _known_scorer(name: str | None) -> str | None:
+    if name is not None and name not in SCORERS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, SCORERS))}.")
+    return name
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectorOptions:
     """What a command makes its detector of: each field is an option, in the order of the help, and unless it is one of `_OF_MODEL`, a
@@ -91,7 +94,14 @@ class DetectorOptions:
         int | None, _optional(min=32, help="Side in pixels that a patch backbone sees; 672 for small defects.  [default: 448]")
     ] = None
     rarity: Rarity = None
-    scorer: Annotated[Scorer | None, _optional(help="How pictures are compared with references.  [default: the model's]")] = None
+    scorer: Annotated[
+        str | None,
+        _optional(
+            metavar="|".join(SCORERS),
+            callback=_known_scorer,
+            help="How pictures are compared with references.  [default: the model's]",
+        ),
+    ] = None
     rotations: Annotated[
         int | None,
         _optional(min=1, help="Remember references at N angles; 1 where a turned part is a defect.  [default: 8 for up to 16 references]"),
