@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from waiting import LIMIT, wait_until
 
 from vlad.vlm.backends.base import Limits, Message, Reply
 
@@ -56,13 +57,11 @@ def served(detector: Any, **options: Any) -> Iterator[tuple[str, Any]]:
         server = uvicorn.Server(uvicorn.Config(create_app(service, login=login, port=port), log_level="error", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
-        end = time.monotonic() + 60
-        while not server.started and time.monotonic() < end:
-            time.sleep(0.05)
-        assert server.started, "the demo did not start in a minute"
+        wait_until(lambda: server.started or not thread.is_alive(), "the demo started")
+        assert server.started, "the demo ended before it started"
         try:
             yield f"http://127.0.0.1:{port}", service
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(LIMIT)
             service.close()

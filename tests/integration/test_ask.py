@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
-from command import vlad
+from command import start, vlad
+from waiting import LIMIT
 
 from vlad.cli.answers import COLUMNS
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "demos" / "examples"
 
 
-def ask(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vlad", "ask", *map(str, arguments), "--model", "lite", "--device", "cpu"]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, capture_output=True, text=True, input=stdin, timeout=280, check=False, env=environment)
+LITE = ("--model", "lite", "--device", "cpu")
 
 
 def test_one_picture_as_json():
-    run = ask(EXAMPLES / "washer_scratch.png", "What is wrong?", "--class-name", "washer", "--threshold", "0.01", "--json")
+    run = vlad("ask", EXAMPLES / "washer_scratch.png", "What is wrong?", "--class-name", "washer", "--threshold", "0.01", "--json", *LITE)
     assert run.returncode == 0, run.stderr
     answer = json.loads(run.stdout)
     assert (answer["verdict"], answer["agrees"], answer["evidence"]["class_name"]) == ("anomalous", None, "washer")
@@ -41,7 +37,7 @@ def test_a_folder_becomes_a_table_and_loses_nothing_to_a_broken_picture(tmp_path
     (pictures / "broken.png").write_bytes(b"no picture")
     references = EXAMPLES / "references" / "washer"
     out = tmp_path / "out"
-    run = ask(pictures, "--references", references, "--out", out, "--quiet")
+    run = vlad("ask", pictures, "--references", references, "--out", out, "--quiet", *LITE)
     assert run.returncode == 3 and "broken.png" in run.stderr
     rows = list(csv.DictReader((out / "answers.csv").open(encoding="utf-8")))
     assert tuple(rows[0]) == COLUMNS
@@ -58,10 +54,11 @@ def test_a_folder_becomes_a_table_and_loses_nothing_to_a_broken_picture(tmp_path
 
 
 def test_interactive_answers_until_an_empty_line():
-    run = ask(EXAMPLES / "washer_scratch.png", "--interactive", "--threshold", "0.01", stdin="How many places?\nWho made it?\n\nWhere?\n")
-    assert run.returncode == 0, run.stderr
-    assert "stand" in run.stdout and "name a vision-language model" in run.stdout
-    assert run.stdout.count("Anomalous: score") == 3
+    run = start("ask", EXAMPLES / "washer_scratch.png", "--interactive", "--threshold", "0.01", *LITE, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    stdout, stderr = run.communicate("How many places?\nWho made it?\n\nWhere?\n", timeout=LIMIT)
+    assert run.returncode == 0, stderr
+    assert "stand" in stdout and "name a vision-language model" in stdout
+    assert stdout.count("Anomalous: score") == 3
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import vlad
+from command import start, vlad
 from PIL import Image
 from safetensors.torch import save_file
+from waiting import LIMIT, wait_until
 
 from vlad.cli.results import COLUMNS
 from vlad.output import unique_stems
@@ -180,7 +180,7 @@ class TestDetect:
     @pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
     def test_a_reader_that_leaves(self, options, pictures):
         command = shlex.join([*VLAD, "detect", str(pictures), "--format", "csv", *options]) + " | true; exit ${PIPESTATUS[0]}"
-        run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+        run = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=LIMIT, check=False)
         assert run.returncode == 141 and "Traceback" not in run.stderr
 
     def test_regions_that_were_not_computed_are_not_none(self, options, pictures):
@@ -236,14 +236,12 @@ class TestDetect:
         for number in range(400):
             Image.fromarray(golden.pictures()[0]).save(folder / f"{number:04d}.png")
         out = tmp_path / "out"
-        run = subprocess.Popen(
-            [*VLAD, "detect", str(folder), "--out", str(out), "--batch-size", "1", *options], stderr=subprocess.PIPE, text=True
-        )
-        table, deadline = out / "results.csv", time.monotonic() + 120
-        while not (table.exists() and len(table.read_text().splitlines()) > 3) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        command = ("detect", folder, "--out", out, "--batch-size", "1", *options)
+        run = start(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        table = out / "results.csv"
+        wait_until(lambda: table.exists() and len(table.read_text().splitlines()) > 3, "three results", process=run)
         run.send_signal(sign)
-        _, stderr = run.communicate(timeout=60)
+        _, stderr = run.communicate(timeout=LIMIT)
         rows = list(csv.DictReader(table.open(encoding="utf-8")))
         assert run.returncode == 130 and "interrupted" in stderr and "Traceback" not in stderr
         assert 2 < len(rows) < 400 and all(row["pred_score"] for row in rows)
@@ -304,7 +302,7 @@ class TestReferences:
 
     def test_watch(self, options, pictures, references, with_references, tmp_path):
         run = vlad(
-            "detect", "--watch", pictures / "broken", "--references", references, "--class-name", "metal nut", "--stop-after", "0.1",
+            "detect", "--watch", pictures / "broken", "--references", references, "--class-name", "metal nut", "--stop-after", "1",
             "--out", tmp_path / "out", *options,
         )  # fmt: skip
         rows = {row["image_path"]: row for row in csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8"))}
@@ -377,10 +375,10 @@ class TestOthers:
             "try: vlad.cli.main()\nexcept SystemExit: pass\n"
             "print('LOADED', *(m for m in ('torch', 'open_clip', 'timm', 'numpy') if m in sys.modules))"
         )
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True)
         assert run.stdout.splitlines()[-1].strip() == "LOADED"
 
     def test_import_is_lazy(self):
         code = "import vlad, sys; print(any(m in sys.modules for m in ('torch', 'numpy', 'PIL'))); print(vlad.AnomalyDetector.__name__)"
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True)
         assert run.stdout.split() == ["False", "AnomalyDetector"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import struct
-import time
+import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ import numpy as np
 import pytest
 from demo import EXAMPLES, ScriptedVlm, served
 from PIL import Image
+from waiting import LIMIT, wait_until
 
 from vlad import AnomalyDetector
+from vlad.app.batches import run_batch
 from vlad.app.service import Limits
 
 pytest.importorskip("gradio", reason="the demo needs the extra vlad-anomaly[demo]")
@@ -27,23 +31,39 @@ CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chro
 SCRATCH = EXAMPLES / "washer_scratch.png"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine (apt-get install chromium)")
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"> **bold** [link](javascript:alert(1)) Region A."
+STANDS_STILL = """where => new Promise(resolve => {
+    let before = "", frames = 0
+    const look = () => {
+        const now = JSON.stringify(document.querySelector(where).getBoundingClientRect())
+        frames = now === before ? frames + 1 : 0
+        before = now
+        frames > 60 ? resolve() : requestAnimationFrame(look)
+    }
+    look()
+})"""
 expect: Any = playwright.expect
-expect.set_options(timeout=45_000)
+expect.set_options(timeout=LIMIT * 1000)
 
 
 @pytest.fixture(scope="module")
 def browser():
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=LIMIT * 1000)
         yield chromium
         chromium.close()
 
 
 @pytest.fixture(scope="module")
 def running(browser):
+    """A demo whose visitors wait as long as they must, and which knows a picture that was taken away however late it is sent again."""
     vlm = ScriptedVlm(json.dumps({"answer": HOSTILE, "judgement": "anomalous", "defects": []}))
     detector = AnomalyDetector.from_pretrained("lite", device="cpu")
-    with served(detector, vlm=vlm, limits=Limits(pictures=25)) as running:
+    with (
+        served(detector, vlm=vlm, limits=Limits(pictures=25, seconds=LIMIT, batch_seconds=LIMIT)) as running,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("vlad.app.tabs.inspect_actions._ECHO", LIMIT)
         yield running
 
 
@@ -52,17 +72,25 @@ def address(running):
     return running[0]
 
 
-@pytest.fixture
-def page(browser, address):
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+@contextlib.contextmanager
+def visiting(browser, address: str, **options: Any) -> Iterator[Any]:
+    """The page of a new visitor, opened and ready; no error may happen in it."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(LIMIT * 1000)
     page = context.new_page()
-    page.problems = []
-    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.goto(address)
     expect(page.locator("#verdict h2")).to_have_text("Something looks wrong")
     yield page
-    assert not page.problems
+    assert not problems
     context.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    with visiting(browser, address, viewport={"width": 1280, "height": 900}) as page:
+        yield page
 
 
 def open_tab(page: Any, name: str) -> None:
@@ -103,7 +131,7 @@ def test_an_example_a_threshold_and_the_files(page, tmp_path):
 def test_a_picture_that_was_taken_away_is_gone(page):
     page.locator("#picture button[aria-label*='Remove'], #picture button[aria-label='Clear']").first.click()
     expect(page.locator("#verdict h2")).to_have_text("No picture yet")
-    page.wait_for_timeout(1500)  # the browser may send the old picture once more
+    page.wait_for_timeout(1500)  # the browser may send the old picture once more, or not: there is no event to wait for
     expect(page.locator("#verdict h2")).to_have_text("No picture yet")
     open_tab(page, "Ask")
     page.locator(".suggestion").first.click()
@@ -128,8 +156,16 @@ def test_an_emptied_threshold_is_a_message(page):
     expect(page.locator("#verdict h2")).to_have_text("Something looks wrong")
 
 
-def test_a_batch_leaves_others_their_turn(page, browser, address, tmp_path):
-    pictures = []
+def test_a_batch_leaves_others_their_turn(page, browser, address, tmp_path, monkeypatch):
+    visited, pictures = threading.Event(), []
+
+    def with_a_pause(*arguments: Any, **options: Any) -> Iterator[Any]:  # else it may be done before the browser has opened a page
+        for batch in run_batch(*arguments, **options):
+            yield batch
+            if len(batch.rows) == 20:
+                visited.wait(LIMIT)
+
+    monkeypatch.setattr("vlad.app.tabs.batch.run_batch", with_a_pause)
     for number in range(25):
         pictures.append(tmp_path / f"{number}.png")
         Image.open(SCRATCH).rotate(number).save(pictures[-1])
@@ -137,12 +173,9 @@ def test_a_batch_leaves_others_their_turn(page, browser, address, tmp_path):
     upload(page, pictures, "#batch-files")
     page.locator("#batch-start").click()
     expect(page.locator("#batch-summary")).to_contain_text("of 25 done")
-    context = browser.new_context()
-    other = context.new_page()
-    other.goto(address)
-    expect(other.locator("#verdict h2")).to_have_text("Something looks wrong")
-    assert "Done" not in page.locator("#batch-summary").inner_text()
-    context.close()
+    with visiting(browser, address):
+        assert "Done" not in page.locator("#batch-summary").inner_text()
+        visited.set()
     expect(page.locator("#batch-summary")).to_contain_text("25 of 25 inspected")
 
 
@@ -156,26 +189,22 @@ def test_keyboard_alone_reaches_an_example(page):
 
 
 def test_two_visitors_never_meet(page, browser, address):
-    context = browser.new_context()
-    other = context.new_page()
-    other.goto(address)
-    expect(other.locator("#verdict h2")).to_have_text("Something looks wrong")
-    page.locator("#good button").first.click()
-    with page.expect_file_chooser() as chooser:
-        page.locator("#add-references").click()
-    chooser.value.set_files(sorted((EXAMPLES / "references" / "washer").iterdir())[:2])
-    expect(page.locator("#reference-count")).to_contain_text("2 good pictures")
-    expect(page.locator("#verdict")).to_contain_text("from the good pictures")
-    other.locator("#inspect").click()
-    expect(other.locator("#verdict")).to_contain_text("the default for words alone")
-    other.locator("#good button").first.click()
-    expect(other.locator("#reference-count")).to_contain_text("None")
-    open_tab(page, "Ask")
-    page.locator(".suggestion").first.click()
-    expect(page.locator("#chat")).to_contain_text("Answered by scripted")
-    open_tab(other, "Ask")
-    expect(other.locator("#chat")).not_to_contain_text("Answered by")
-    context.close()
+    with visiting(browser, address) as other:
+        page.locator("#good button").first.click()
+        with page.expect_file_chooser() as chooser:
+            page.locator("#add-references").click()
+        chooser.value.set_files(sorted((EXAMPLES / "references" / "washer").iterdir())[:2])
+        expect(page.locator("#reference-count")).to_contain_text("2 good pictures")
+        expect(page.locator("#verdict")).to_contain_text("from the good pictures")
+        other.locator("#inspect").click()
+        expect(other.locator("#verdict")).to_contain_text("the default for words alone")
+        other.locator("#good button").first.click()
+        expect(other.locator("#reference-count")).to_contain_text("None")
+        open_tab(page, "Ask")
+        page.locator(".suggestion").first.click()
+        expect(page.locator("#chat")).to_contain_text("Answered by scripted")
+        open_tab(other, "Ask")
+        expect(other.locator("#chat")).not_to_contain_text("Answered by")
     open_tab(page, "Inspect")
     page.locator("#clear-references").click()
     expect(page.locator("#verdict")).to_contain_text("the default for words alone")
@@ -184,17 +213,10 @@ def test_two_visitors_never_meet(page, browser, address):
 def test_closing_the_page_deletes_what_it_had(browser, running):
     address, service = running
     before = set(service.folder.iterdir())
-    context = browser.new_context()
-    visitor = context.new_page()
-    visitor.goto(address)
-    expect(visitor.locator("#verdict h2")).to_have_text("Something looks wrong")
-    (mine,) = set(service.folder.iterdir()) - before
-    assert list(mine.rglob("*.json"))
-    context.close()
-    end = time.monotonic() + 60
-    while mine.exists() and time.monotonic() < end:
-        time.sleep(0.2)
-    assert not mine.exists()
+    with visiting(browser, address):
+        (mine,) = set(service.folder.iterdir()) - before
+        assert list(mine.rglob("*.json"))
+    wait_until(lambda: not mine.exists(), "what the visitor had was deleted")
 
 
 def test_what_a_vlm_writes_is_text(page):
@@ -234,7 +256,7 @@ def test_a_drawn_defect_is_found(page):
     open_tab(page, "Draw a defect")
     page.wait_for_selector("#editor canvas")
     expect(page.locator("#editor")).to_contain_text("%")
-    page.wait_for_timeout(1500)  # the editor fits its canvas after it is shown, and says so nowhere
+    page.evaluate(STANDS_STILL, "#editor canvas")  # the editor fits its canvas after it is shown, and says so nowhere
     box = page.locator("#editor canvas").first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x - 60, y - 40)
@@ -307,17 +329,13 @@ def test_five_hundred_files_are_too_many(page, tmp_path):
         (tmp_path / f"{number}.png").write_bytes(b"x")
     open_tab(page, "Batch")
     page.locator("#batch-files input[type=file]").set_input_files(sorted(tmp_path.iterdir()))
-    page.wait_for_function("document.querySelectorAll('#batch-files tr, #batch-files .file').length > 100", timeout=60_000)
+    page.wait_for_function("document.querySelectorAll('#batch-files tr, #batch-files .file').length > 100")
     page.locator("#batch-start").click()
     expect(page.locator(".toast-wrap")).to_contain_text("at most 25 can be inspected")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling(browser, address, scheme):
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=scheme)
-    phone = context.new_page()
-    phone.goto(address)
-    expect(phone.locator("#verdict h2")).to_have_text("Something looks wrong")
-    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
-    assert phone.locator("#verdict").bounding_box()["y"] < 844  # what was found shows on the first screen
-    context.close()
+    with visiting(browser, address, viewport={"width": 390, "height": 844}, color_scheme=scheme) as phone:
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+        assert phone.locator("#verdict").bounding_box()["y"] < 844  # what was found shows on the first screen

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from command import vlad
+from command import start, vlad
 from PIL import Image
 from safetensors.torch import save_file
+from waiting import LIMIT, wait_until
 
 from vlad.synthetic import write_benchmark
 
 ROOT = Path(__file__).resolve().parents[2]
+PIPES = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ class TestRun:
             "try: vlad.cli.main()\nexcept SystemExit: pass\n"
             "print('LOADED', *(m for m in ('torch', 'numpy', 'sklearn', 'jinja2') if m in sys.modules))"
         )
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=True)
         assert run.stdout.splitlines()[-1].strip() == "LOADED"
 
 
@@ -195,27 +195,19 @@ class TestPrompts:
         assert {one["prompts"] for one in category["candidates"]} == {"winclip", "generic"}
 
 
-def start(*arguments: str | Path, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "vlad", "eval", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ | (environment or {}))
-
-
 @pytest.mark.slow
 class TestProcesses:
     def test_killed_twice_equals_uninterrupted(self, data, options, tmp_path):
         whole, killed = tmp_path / "whole", tmp_path / "killed"
+        samples = killed / "samples.jsonl"
         command = (data, *options, "--batch-size", "1", "--no-report")
         assert vlad("eval", *command, "--out", whole).returncode == 0
         for target in (7, 14):  # of 24 pictures
-            run = start(*command, "--out", killed, "--resume")
-            samples, deadline = killed / "samples.jsonl", time.monotonic() + 120
-            while run.poll() is None and time.monotonic() < deadline:
-                if samples.exists() and len(samples.read_text().splitlines()) >= target:
-                    break
-                time.sleep(0.002)
-            run.send_signal(signal.SIGKILL)
-            run.communicate(timeout=60)
-        assert len((killed / "samples.jsonl").read_text().splitlines()) < 24
+            run = start("eval", *command, "--out", killed, "--resume", **PIPES)
+            wait_until(lambda target=target: samples.exists() and len(samples.read_text().splitlines()) >= target, "samples", process=run)
+            run.kill()
+            run.communicate(timeout=LIMIT)
+        assert len(samples.read_text().splitlines()) < 24
         assert vlad("eval", *command, "--out", killed, "--resume").returncode == 0
         assert lasting(killed) == lasting(whole)
 
@@ -223,10 +215,13 @@ class TestProcesses:
         pytest.importorskip("accelerate", reason="several processes need the extra vlad-anomaly[vlm]")
         alone, both = tmp_path / "alone", tmp_path / "both"
         assert vlad("eval", data, *options, "--out", alone).returncode == 0
-        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29731", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "1"}
-        runs = [start(data, *options, "--out", both, environment=common | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")]
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "1"}
+        command = (data, *options, "--out", both)
+        runs = [start("eval", *command, environment=common | {"RANK": rank, "LOCAL_RANK": rank}, **PIPES) for rank in ("0", "1")]
         for run in runs:
-            _, stderr = run.communicate(timeout=200)
+            _, stderr = run.communicate(timeout=LIMIT)
             assert run.returncode == 0, stderr
         assert lasting(both) == lasting(alone) and not (both / "samples.1.jsonl").exists()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 nbclient = pytest.importorskip("nbclient", reason="notebooks are run by nbclient, of the extra vlad-anomaly[dev]")
 nbformat = pytest.importorskip("nbformat", reason="notebooks are read by nbformat, of the extra vlad-anomaly[dev]")
@@ -16,7 +17,8 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "demos" / "quickstart.ipynb"
 def test_the_notebook_runs_and_keeps_its_word():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)  # outputs are made, not kept
-    nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    where = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    nbclient.NotebookClient(notebook, timeout=LIMIT, startup_timeout=LIMIT, kernel_name="python3", resources=where).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     printed = "".join(output["text"] for output in outputs if output.get("name") == "stdout")
     assert "words alone:      anomalous" in printed, printed

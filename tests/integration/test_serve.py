@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ pytest.importorskip("uvicorn", reason="needs transformers[serving]")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tiny_vlms
+from waiting import LIMIT, wait_until
 
 from vlad.errors import VlmError
 from vlad.vlm.backends import load_vlm
@@ -50,20 +50,22 @@ def url(folder, tmp_path_factory) -> Iterator[str]:
         server = subprocess.Popen(
             [*map(str, command), "--port", str(port), "--device", "cpu"], stdout=stream, stderr=stream, env=environment
         )
+
+    def answers() -> bool:
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=LIMIT).close()
+            return True
+        return False
+
     try:
-        for _ in range(480):
-            with contextlib.suppress(urllib.error.URLError, OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            if server.poll() is not None:
-                pytest.fail(f"transformers serve ended with {server.returncode}: {log.read_text()[-2000:]}")
-            time.sleep(0.5)
-        else:
-            pytest.fail(f"transformers serve did not start: {log.read_text()[-2000:]}")
+        try:
+            wait_until(answers, "transformers serve answered", process=server)
+        except AssertionError as error:
+            pytest.fail(f"{error}: {log.read_text()[-2000:]}")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=LIMIT)
 
 
 def test_two_pictures_and_a_chat(url, folder):

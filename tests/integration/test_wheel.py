@@ -13,9 +13,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 8 * 2**20  # bytes; the wheel carries the embedded model's head
+LARGEST = 8 * 2**20  # bytes; the wheel carries the embedded model's head
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,11 @@ def packages(tmp_path_factory) -> dict[str, Path]:
     pytest.importorskip("build", reason="building needs the extra vlad-anomaly[dev]")
     folder = tmp_path_factory.mktemp("dist")
     subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT], check=True, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
     )
     return {path.suffix: path for path in folder.iterdir()}
 
@@ -38,7 +43,7 @@ def test_wheel_holds_prompts_and_model(packages):
     assert {"vlad/_eval/anchors.yaml", "vlad/_eval/configs/mvtec.yaml", "vlad/evaluation/templates/report.html"} <= names
     assert {"vlad/_examples/washer_scratch.png", "vlad/_examples/references/washer/1.png"} <= names  # what `vlad demo` shows first
     assert not any(name.startswith(("tests/", "demos/", "prompts/")) for name in names)
-    assert packages[".whl"].stat().st_size <= LIMIT
+    assert packages[".whl"].stat().st_size <= LARGEST
 
 
 def test_sdist_holds_everything_needed_to_build_and_test(packages):
@@ -46,6 +51,7 @@ def test_sdist_holds_everything_needed_to_build_and_test(packages):
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {
         "pyproject.toml",
+        "constraints.txt",
         "README.md",
         "LICENSE",
         "prompts/winclip.yaml",
@@ -67,7 +73,7 @@ def test_fresh_environment_detects(packages, tmp_path):
     where = subprocess.run([python, "-c", "import vlad; print(vlad.__file__)"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert where.stdout.startswith(str(home))
     command = [python, "-m", "vlad", "detect", ROOT / "demos" / "examples", "--model", "lite", "--out", tmp_path / "out"]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=LIMIT, check=False)
     assert run.returncode == 0, run.stderr
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8")))
     assert len(rows) == 8 and all(row["model"].startswith("lite") and 0 <= float(row["pred_score"]) <= 1 for row in rows)
@@ -77,7 +83,7 @@ def test_fresh_environment_detects(packages, tmp_path):
         (pictures / kind).mkdir(parents=True)
         (pictures / kind / "1.png").write_bytes((ROOT / "demos" / "examples" / f"washer_{kind}.png").read_bytes())
     command = [python, "-m", "vlad", "eval", pictures, "--model", "lite", "--bootstrap", "0", "--out", tmp_path / "eval"]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=LIMIT, check=False)
     assert run.returncode == 0 and (tmp_path / "eval" / "report.html").is_file(), run.stderr
     show = subprocess.run(
         [python, "-m", "vlad", "prompts", "show", "winclip", "--class-name", "pcb1"],

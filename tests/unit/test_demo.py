@@ -8,7 +8,6 @@ import json
 import socket
 import struct
 import threading
-import time
 import warnings
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ import pytest
 from gradio.components.image_editor import EditorData
 from gradio.data_classes import FileData
 from PIL import Image
+from waiting import LIMIT, wait_until
 
 from vlad import AnomalyDetector
 from vlad.app import api, chat, handlers, show
@@ -285,8 +285,7 @@ def test_turns_come_in_order(lite):
             with service.turn():
                 order.append(f"batch {number}")
                 entered.set()
-                assert waiting.wait(10)
-                time.sleep(0.02)
+                assert waiting.wait(LIMIT)
 
     def visitor() -> None:
         with service.turn():
@@ -294,16 +293,15 @@ def test_turns_come_in_order(lite):
 
     threads = [threading.Thread(target=batch), threading.Thread(target=visitor)]
     threads[0].start()
-    assert entered.wait(10)
+    assert entered.wait(LIMIT)
     with pytest.raises(BusyError, match="was busy for"), service.turn():
         pytest.fail("two at once")
-    service.limits = Limits(waiting=2, seconds=10)
+    service.limits = Limits(waiting=2, seconds=LIMIT)
     threads[1].start()
-    while not service._line:
-        time.sleep(0.001)
+    wait_until(lambda: service._line, "the visitor waited")
     waiting.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(LIMIT)
     assert order == ["batch 0", "visitor", "batch 1"]
     with service.turn():  # free again
         pass

@@ -23,6 +23,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageFile, features
+from waiting import LIMIT
 
 from vlad.backbones.base import Preprocessing
 from vlad.backbones.preprocessing import preprocess
@@ -707,7 +708,7 @@ def test_process_wide_settings_stay_as_they_were() -> None:
 
 def test_import_needs_no_torch() -> None:
     code = "import sys, vlad; read = vlad.read_image; assert 'torch' not in sys.modules; import numpy; read(numpy.zeros((16, 16), 'u1'))"
-    subprocess.run([sys.executable, "-c", code + "; assert 'torch' not in sys.modules"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code + "; assert 'torch' not in sys.modules"], check=True, timeout=LIMIT)
 
 
 def test_threads_do_not_mix_pictures(tmp_path: Path) -> None:
@@ -717,7 +718,7 @@ def test_threads_do_not_mix_pictures(tmp_path: Path) -> None:
     start = threading.Barrier(len(kinds))
 
     def read(number: int) -> list[np.ndarray]:
-        start.wait(timeout=20)
+        start.wait(timeout=LIMIT)
         return [read_image(tmp_path / f"{number}") for _ in range(5)]
 
     with ThreadPoolExecutor(len(kinds)) as pool:

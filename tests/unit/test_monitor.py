@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import Clock
 
 from vlad import AnomalyDetector
 from vlad.backbones.lite.backbone import LiteBackbone
@@ -82,30 +81,22 @@ class TestMonitor:
 
 
 class TestFolder:
-    def test_what_is_there_and_what_comes(self, tmp_path):
+    def test_what_is_there_and_what_comes(self, tmp_path, monkeypatch):
         for name in ("b.png", ".hidden.png", "notes.txt"):
             (tmp_path / name).write_bytes(b"content")
+        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
         stream = new_pictures(tmp_path, stop_after=1.0, poll=0.02)
         assert next(stream) == tmp_path / "b.png"
         (tmp_path / "a.png").write_bytes(b"content")
         assert list(stream) == [tmp_path / "a.png"]
 
-    def test_not_while_it_is_written(self, tmp_path):
+    def test_not_while_it_is_written(self, tmp_path, monkeypatch):
         path = tmp_path / "slow.png"
-        chunks = [b"x" * 100] * 12
-
-        def write() -> None:
-            with path.open("wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                    file.flush()
-                    time.sleep(0.02)
-
-        writer = threading.Thread(target=write)
-        writer.start()
-        found = next(new_pictures(tmp_path, stop_after=5, poll=0.3))
+        chunks = iter([b"x" * 100] * 12)
+        with path.open("wb", buffering=0) as file:
+            monkeypatch.setattr("vlad.pictures.streams.time", Clock(lambda: file.write(next(chunks, b""))))
+            found = next(new_pictures(tmp_path, stop_after=100))
         assert found == path and path.stat().st_size == 1200
-        writer.join()
 
     def test_the_folder_goes_away(self, tmp_path):
         folder = tmp_path / "watched"
@@ -139,7 +130,8 @@ class TestVideo:
             next(frames(str(path)))
 
 
-def test_pictures_of_a_watched_folder_are_scored(detector, tmp_path):
+def test_pictures_of_a_watched_folder_are_scored(detector, tmp_path, monkeypatch):
+    monkeypatch.setattr("vlad.pictures.streams.time", Clock())
     detector.memory = None
     for number, picture in enumerate(pictures(2, 1)):
         Image.fromarray(picture).save(tmp_path / f"{number}.png")

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from waiting import LIMIT, wait_until
 
 pytest.importorskip("openai", reason="needs the extra vlad-anomaly[vlm]")
 
@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.headers.append({name.lower() for name in self.headers})
         step = self.server.script.pop(0)
         if step == "hang":
-            self.server.release.wait(20)
+            self.server.release.wait(LIMIT)
             return
         if isinstance(step, str) and step.startswith("http"):
             self.send_response(307)
@@ -90,8 +90,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             for piece in step:
                 if piece == "hang":
-                    time.sleep(0.4)
-                    continue
+                    self.server.release.wait(LIMIT)
+                    return
                 if piece == "trickle":  # comments keep the connection alive and say nothing
                     while not self.server.release.wait(0.05):
                         self.wfile.write(b": ping\n\n")
@@ -158,11 +158,11 @@ def test_a_server_without_schemas_is_asked_without_from_then_on(server):
 
 
 def test_text_comes_in_pieces_and_stops_in_time(server):
-    server.script = [["It ", "is ", "red."], ["It ", "hang", "is ", "hang", "hang", "red."], *[completion("All at once.")] * 2]
+    server.script = [["It ", "is ", "red."], ["It ", "is ", "hang"], *[completion("All at once.")] * 2]
     backend, pieces = ServerBackend(server.url, model="m"), []
     assert backend.chat(question(), on_text=pieces.append).text == "It is red." and pieces == ["It ", "is ", "red."]
-    cut = backend.chat(question(), limits=Limits(seconds=0.5), on_text=pieces.append)
-    assert cut.finish == "time" and "It is red.".startswith(cut.text) and cut.text
+    cut = backend.chat(question(), limits=Limits(seconds=2), on_text=pieces.append)
+    assert (cut.text, cut.finish) == ("It is ", "time")
     whole = backend.chat(question(), on_text=pieces.append)  # a server that cannot stream is asked again without
     assert whole.text == pieces[-1] == "All at once."
 
@@ -196,6 +196,7 @@ def test_a_slow_server_is_given_up_once(server):
     server.script = ["hang", completion("Too late.")]
     with pytest.raises(VlmError, match=r"gave no answer within 0\.2 s; raise the limit"):
         ServerBackend(server.url, model="m").chat(question(), limits=Limits(seconds=0.2))
+    wait_until(lambda: server.requests, "the question arrived")
     assert len(server.requests) == 1
 
 
@@ -234,12 +235,12 @@ def test_pictures_follow_no_redirect(server):
 
 def test_a_server_that_trickles_does_not_outlast_the_limit(server):
     server.script = [["It ", "trickle"], ["trickle"]]
-    backend, start = ServerBackend(server.url, model="m"), time.monotonic()
-    reply = backend.chat(question(), limits=Limits(seconds=0.3), on_text=lambda _: None)
+    backend = ServerBackend(server.url, model="m")
+    reply = backend.chat(question(), limits=Limits(seconds=2), on_text=lambda _: None)
     assert (reply.text, reply.finish) == ("It ", "time")
     with pytest.raises(VlmError, match=r"gave no answer within 0\.3 s"):
         backend.chat(question(), limits=Limits(seconds=0.3), on_text=lambda _: None)
-    assert time.monotonic() - start < 15 and len(server.requests) == 2
+    wait_until(lambda: len(server.requests) == 2, "both questions arrived")  # and the server trickles still
 
 
 def test_a_reply_without_end_is_cut(server):
