@@ -6,6 +6,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub client
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before anything imports torch, as in vlad.cli
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # side by side they share the cores instead of contending for each
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
 import json
 import zlib
@@ -16,9 +18,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from safetensors.torch import load_file
 
 PARITY = Path(__file__).parent / "parity"
+
+# A busy machine draws examples slowly; that says nothing about the code.
+settings.register_profile("vlad", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vlad")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two workers for whole folders: each holds PyTorch and a few models, so more would need memory rather than cores. Files and tests
+    that are named run in this process, where a debugger and `-s` work."""
+    return 2 if all(Path(argument).is_dir() for argument in config.args) else 0
 
 
 def fill_deterministically(model: torch.nn.Module) -> torch.nn.Module:
