@@ -32,7 +32,7 @@ from vlad.backbones.preprocessing import preprocess
 from vlad.evaluation.datasets import Category, load_dataset, read_truth
 from vlad.metrics import aupro, auroc
 from vlad.prompts import PromptEnsemble
-from vlad.scoring.memory import mean_of_top
+from vlad.scoring.base import mean_of_top
 from vlad.scoring.pictures import TextSide
 from vlad.scoring.rarity import rarity
 from vlad.scoring.text import score_text, text_vectors

@@ -22,7 +22,8 @@ from vlad.backbones import load_backbone
 from vlad.backbones.encoder import Encoder
 from vlad.evaluation.datasets import Category, load_dataset
 from vlad.references.calibration import METHODS, threshold
-from vlad.scoring.memory import MemoryBank, mean_of_top
+from vlad.scoring.base import mean_of_top
+from vlad.scoring.nearest import MemoryBank
 
 LIMITS = (0.05, 0.2)
 

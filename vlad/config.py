@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypedDict
 
 from vlad.errors import ConfigError
+from vlad.scoring import methods
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +31,10 @@ class DetectorConfig:
     max_pixels: int = 100_000_000  # larger pictures are refused, from the header, before they are decoded
 
     # With references. The first five shape what is remembered: to change them, fit again.
-    scorer: str | None = None  # "winclip", "nearest" or "subspace"; None: winclip with a CLIP alone, else nearest. See README
-    rotations: int | None = None  # references are remembered at so many angles; None: 8 for up to 16 references, 1 for more or winclip
+    scorer: str | None = (
+        None  # a name of `vlad.scoring.methods`; None takes the backbone's (CLIP winclip, lite and patch backbones nearest)
+    )
+    rotations: int | None = None  # references are remembered at so many angles; None: the method's for up to 16 references, else 1
     coreset: float | None = None  # share of the normal tokens to keep, 0.1 for large banks; None keeps all
     foreground: bool = False  # look at the part alone, where it stands out from its background clearly enough
     text_weight: float | None = None  # of the text score beside the references; None takes the backbone's (CLIP 0.5, lite 0)
@@ -64,8 +67,8 @@ class DetectorConfig:
         self._check_references()
 
     def _check_references(self) -> None:
-        if self.scorer not in (None, "winclip", "nearest", "subspace"):
-            raise _problem("scorer", "None, 'winclip', 'nearest' or 'subspace'", self.scorer)
+        if self.scorer not in (None, *methods.NAMES):
+            raise _problem("scorer", f"None, {methods.listed()}", self.scorer)
         if self.calibration not in ("student", "quantile", "conformal"):
             raise _problem("calibration", "'student', 'quantile' or 'conformal'", self.calibration)
         if not isinstance(self.foreground, bool):
@@ -101,6 +104,28 @@ class DetectorConfig:
                 hint = get_close_matches(key, known, n=1)
                 raise ConfigError(f"unknown setting {key!r}{f', did you mean {hint[0]!r}?' if hint else ''}; known are {', '.join(known)}")
         return cls(**values)
+
+
+class Settings(TypedDict, total=False):
+    """The fields of `DetectorConfig` as keywords, so that an editor shows them wherever they are taken."""
+
+    class_name: str | None
+    scales: Sequence[int] | None
+    temperature: float | None
+    threshold: float | None
+    mask_threshold: float | None
+    rarity: float | None
+    tile: int | None
+    tile_overlap: float
+    max_pixels: int
+    scorer: str | None
+    rotations: int | None
+    coreset: float | None
+    foreground: bool
+    text_weight: float | None
+    top_share: float
+    calibration: str
+    fpr_limit: float
 
 
 def _number(name: str, expected: str, value: Any, least: float, most: float) -> float:

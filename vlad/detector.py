@@ -1,42 +1,33 @@
-"""The detector: glue between pictures, a backbone, prompts and scorers."""
+"""The detector: glue between pictures, backbones, prompts, scoring methods and references. Nothing that it calls calls it back."""
 
 from __future__ import annotations
 
 import time
-import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from vlad.backbones.encoder import Encoder
 from vlad.config import DetectorConfig
-from vlad.errors import ConfigError, ImageReadError, VladWarning
-from vlad.pictures.reading import ImageSource, read_image
+from vlad.core import DetectorCore
+from vlad.errors import ConfigError, ImageReadError, warn
+from vlad.pictures.batches import is_one_picture, read_batches
+from vlad.pictures.reading import ImageSource
 from vlad.prediction import Prediction
-from vlad.prompts import PromptEnsemble
-from vlad.references import MemorySettings, Reference, ReferenceMemory
-from vlad.scoring.pictures import PictureScorer, Scored, TextSide
+from vlad.references.calibration import guess_note
+from vlad.references.fitting import fit_memory, forget
+from vlad.references.memory import Reference, ReferenceMemory
+from vlad.references.report import FitReport
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from vlad.backbones.base import Backbone, PatchBackbone
     from vlad.monitor import DriftMonitor
     from vlad.vlm.answer import Answer
     from vlad.vlm.backends.base import Limits, VlmBackend
-    from vlad.vlm.inspector import Inspector
-
-_TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
-_BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
-_TEXT_CACHE = 64  # text vectors of so many (prompt set, class name) pairs are kept; each is two vectors
 
 
-class AnomalyDetector:
+class AnomalyDetector(DetectorCore):
     """Finds visual anomalies with words alone (zero-shot, WinCLIP, arXiv 2303.14814), or with words and a few normal pictures (few-shot).
 
     ```python
@@ -57,201 +48,13 @@ class AnomalyDetector:
         PromptError: the prompt set is missing or malformed.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone | PatchBackbone,
-        *,
-        patch_backbone: PatchBackbone | None = None,
-        prompts: PromptEnsemble | str | Path = "winclip",
-        **settings: Any,
-    ) -> None:
-        self.encoder = Encoder(backbone, patch_backbone)
-        self.backbone = backbone
-        self.patch_backbone = patch_backbone
-        self.prompts = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
-        self.config = DetectorConfig.from_dict(settings)
-        joint = self.encoder.joint
-        self.scales: tuple[int, ...] = ()
-        self.temperature = 0.0
-        if joint is not None:
-            self.scales = joint.scales if self.config.scales is None else self.config.scales
-            self.temperature = self.config.temperature or joint.temperature
-            if self.scales and max(self.scales) > min(joint.grid):
-                raise ConfigError(
-                    f"scales {self.scales} do not fit on {joint.name}, whose grid has {joint.grid[0]} x {joint.grid[1]} patches"
-                )
-        has_patch_backbone = self.encoder.patch_backbone is not None
-        of_backbone: str = "nearest" if has_patch_backbone else getattr(joint, "scorer", "winclip")
-        self.scorer = self.config.scorer or of_backbone
-        if self.scorer == "winclip" and has_patch_backbone:
-            raise ConfigError("scorer 'winclip' compares windows of a CLIP, a patch backbone has none; use 'nearest' or 'subspace'")
-        self.memory: ReferenceMemory | None = None
-        self._text_cache: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
-        self._inspector: tuple[object, Inspector] | None = None  # the last one, with the VLM it was asked for
-
-    @property
-    def model_name(self) -> str:
-        """Names the models and their weights; every result carries it."""
-        return self.backbone.name if self.patch_backbone is None else f"{self.backbone.name} + {self.patch_backbone.name}"
-
-    @property
-    def references(self) -> tuple[Reference, ...]:
-        """The normal pictures that `fit` remembered, without duplicates; empty before."""
-        return () if self.memory is None else tuple(self.memory.references.values())
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path = "auto",
-        *,
-        pretrained: str | Path | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        cache_dir: str | Path | None = None,
-        prompts: PromptEnsemble | str | Path | None = None,
-        patch_backbone: str | Path | PatchBackbone | None = None,
-        resolution: int | None = None,
-        square: bool | None = None,
-        layers: Sequence[int] | None = None,
-        merge: str | None = None,
-        **settings: Any,
-    ) -> AnomalyDetector:
-        """A detector on a named model, or one that `save` wrote.
-
-        Args:
-            name: "auto" (winclip if its weights are cached or can be fetched, else the embedded model lite, with a warning), a preset,
-                "ARCHITECTURE:TAG" or "ARCHITECTURE:FILE" of open_clip, a hub id, a model folder, or a folder written by `save`.
-            pretrained: tag or checkpoint file, if `name` is an architecture alone.
-            device: "auto" (cuda, else mps, else cpu) or a torch device.
-            dtype: "auto" (bfloat16 where the hardware has it, else float32), "float32", "bfloat16" or "float16".
-            cache_dir: folder of the hub cache; None takes the hub client's.
-            prompts: see the class; None takes the saved ones, else "winclip".
-            patch_backbone: name of a patch backbone beside the model, e.g. "dinov2-small"; or the object.
-            resolution, square, layers, merge: of the patch backbone, be it the model or beside it; see `TimmBackbone`.
-            **settings: fields of `DetectorConfig`; they override saved ones.
-
-        Raises:
-            WeightsNotFoundError: the weights are not at hand and cannot be fetched; the message gives the command that does.
-            BackboneError: the name is unknown, or the model does not fit.
-            ConfigError: a setting is unknown or out of range.
-        """
-        from vlad.backbones import load_backbone
-        from vlad.persistence import is_saved_detector
-
-        if not isinstance(name, (str, Path)) or not str(name).strip():
-            raise ConfigError(f"name must be the name or the folder of a model, got {name!r}")
-        options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
-        given = {"resolution": resolution, "square": square, "layers": layers, "merge": merge}
-        of_patches: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-        if is_saved_detector(name):
-            for key in [*(["pretrained"] if pretrained else []), *(["patch_backbone"] if patch_backbone else []), *of_patches]:
-                raise ConfigError(f"{str(name)!r} is a saved detector and names its own model; leave {key} out")
-            return cls.load(name, prompts=prompts, **options, **settings)
-        config = DetectorConfig.from_dict(settings)  # a typo should not cost the time of loading a model
-        prompts = "winclip" if prompts is None else prompts
-        ensemble = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
-        ensemble.noun(config.class_name)
-        if patch_backbone is None:
-            return cls(load_backbone(str(name), pretrained=pretrained, **options, **of_patches), prompts=ensemble, **settings)
-        if isinstance(patch_backbone, (str, Path)):
-            patch_backbone = cast("PatchBackbone", load_backbone(str(patch_backbone), **options, **of_patches))
-        elif of_patches:
-            raise ConfigError(f"{', '.join(of_patches)} belong to a patch backbone given by name; make the object with them instead")
-        return cls(load_backbone(str(name), pretrained=pretrained, **options), patch_backbone=patch_backbone, prompts=ensemble, **settings)
-
-    def save(self, folder: str | Path) -> Path:
-        """Write config.json, text_vectors.safetensors and, with references, memory.safetensors into `folder` (made if missing) and return
-        it. The model's weights are not copied: the folder names the model and holds the hash of its weights, which `load` checks where
-        the precision is the same. The reference pictures are not copied either, only what the model saw in them."""
-        from vlad.persistence import save_detector
-
-        return save_detector(self, Path(folder))
-
-    @classmethod
-    def load(
-        cls,
-        folder: str | Path,
-        *,
-        backbone: Backbone | PatchBackbone | None = None,
-        patch_backbone: PatchBackbone | None = None,
-        prompts: PromptEnsemble | str | Path | None = None,
-        **options: Any,
-    ) -> AnomalyDetector:
-        """A detector from a folder that `save` wrote. With it come the references: the folder alone gives the same scores, bit for bit on
-        the same machine.
-
-        Args:
-            folder: the folder.
-            backbone, patch_backbone: needed if the detector was made from model objects instead of names.
-            prompts: other prompts than the saved ones.
-            **options: `device`, `dtype`, `cache_dir` of the model, and fields of `DetectorConfig` that override the saved ones.
-
-        Raises:
-            ConfigError: the folder holds no detector, a damaged one, one of a newer version, or one of other weights than those found; or a
-                setting would need the references to be seen again.
-            WeightsNotFoundError: the weights of its model are not at hand.
-        """
-        from vlad.persistence import load_detector
-
-        return load_detector(cls, Path(folder), backbone=backbone, patch_backbone=patch_backbone, prompts=prompts, **options)
-
-    def copy(self, *, prompts: PromptEnsemble | str | Path | None = None, **settings: Any) -> AnomalyDetector:
-        """Another detector on the same model: the weights are shared and only ever read, while references, prompts and settings belong to
-        the copy. It takes no time and no memory, so every visitor of a server can have one. It starts with this one's references.
-
-        Args:
-            prompts: other prompts than this one's.
-            **settings: fields of `DetectorConfig` that override this one's.
-
-        Raises:
-            ConfigError: a setting is unknown or out of range, or would need the references to be seen again.
-            PromptError: the prompt set is missing or malformed.
-        """
-        other = AnomalyDetector(
-            self.backbone,
-            patch_backbone=self.patch_backbone,
-            prompts=self.prompts if prompts is None else prompts,
-            **(self.config.to_dict() | settings),
-        )
-        if self.memory is not None:
-            wanted, had = other._memory_settings(), self._memory_settings()
-            if wanted != had:
-                raise ConfigError(f"{', '.join(settings)} would need the references to be seen again; copy before fit()")
-            other.memory = self.memory  # never changed in place: fit, add_references and remove_references put another in its place
-        other._text_cache = OrderedDict(self._text_cache)  # its keys hold the prompts' fingerprint
-        return other
-
-    def text_vectors(self, class_name: str | None = None) -> Tensor:
-        """Unit vectors (2, D) of the normal and the anomalous sentences for a class name, float32; cached.
-
-        Raises:
-            PromptError: the class name cannot be put into a sentence.
-            ConfigError: the backbone knows no words.
-        """
-        from vlad.scoring.text import text_vectors
-
-        if self.encoder.joint is None:
-            raise ConfigError(f"{self.backbone.name} knows no words; name a CLIP or lite as the model and this one as patch_backbone")
-        class_name = class_name or self.config.class_name
-        key = (self.prompts.fingerprint, self.prompts.noun(class_name))
-        if key in self._text_cache:
-            self._text_cache.move_to_end(key)
-            return self._text_cache[key]
-        normal, anomalous = self.prompts.sentences(class_name)
-        embeddings = self.encoder.joint.encode_text([*normal, *anomalous])
-        vectors = text_vectors(embeddings[: len(normal)], embeddings[len(normal) :])
-        self._text_cache[key] = vectors
-        if len(self._text_cache) > _TEXT_CACHE:
-            self._text_cache.popitem(last=False)
-        return vectors
-
     def fit(
         self,
         references: ImageSource | Iterable[ImageSource],
         *,
         class_name: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
-    ) -> AnomalyDetector:
+    ) -> Self:
         """Remember normal pictures; from here on pictures are compared with them, and the threshold comes from them.
 
         Replaces what was remembered before; if it fails, that stays. The order of the references never matters. A duplicate is left
@@ -263,47 +66,51 @@ class AnomalyDetector:
             on_error: an unreadable reference is named in a warning and left out ("warn"), or raises its ImageReadError ("raise").
 
         Returns:
-            The detector itself.
+            The detector itself. `fit_report` then says what was left out and what is odd; so do warnings.
 
         Raises:
             ImageReadError: no reference could be read, or one could not and `on_error` is "raise".
             ConfigError: no references.
         """
-        from vlad.references.fitting import fit_memory
-
         config = self.config if class_name is None else replace(self.config, class_name=class_name)
-        before, self.config = self.config, config
-        try:
-            self.memory = fit_memory(self, ReferenceMemory(self._memory_settings()), references, on_error)
-        except BaseException:
-            self.config = before
-            raise
+        self._remember(ReferenceMemory(self._memory_settings()), references, on_error, config)
         return self
 
-    def add_references(
-        self, references: ImageSource | Iterable[ImageSource], *, on_error: Literal["warn", "raise"] = "warn"
-    ) -> AnomalyDetector:
+    def add_references(self, references: ImageSource | Iterable[ImageSource], *, on_error: Literal["warn", "raise"] = "warn") -> Self:
         """Remember more normal pictures beside those of `fit`, and calibrate anew; see there.
 
-        References that cannot be read again (they came as data and the detector was loaded from a folder, or their file has changed)
-        keep their old scores in the calibration, and a warning says so.
+        Pictures that cannot be seen again, such as those of a loaded detector whose files have moved, keep the scores of earlier times in
+        the calibration, and a warning says so; under other settings than at those times that is a ConfigError.
         """
-        from vlad.references.fitting import fit_memory
-
         memory = ReferenceMemory(self._memory_settings()) if self.memory is None else self.memory.copy()
-        self.memory = fit_memory(self, memory, references, on_error)
+        self._remember(memory, references, on_error, self.config)
         return self
 
-    def remove_references(self, references: ImageSource | Iterable[ImageSource | Reference]) -> AnomalyDetector:
+    def remove_references(self, references: ImageSource | Iterable[ImageSource | Reference]) -> Self:
         """Forget references, given as pictures or as items of `references`, and calibrate anew, as `add_references` does.
 
         Raises:
             ConfigError: one of them is not remembered, or none would be left; nothing is forgotten then.
         """
-        from vlad.references.fitting import forget
-
-        self.memory = forget(self, references)
+        if self.memory is None:
+            raise ConfigError("there are no references to remove; fit() some first")
+        memory = self.memory.copy()
+        report = forget(memory, self._scorer(memory=memory), references, max_pixels=self.config.max_pixels)
+        self._adopt(memory, report, self.config)
         return self
+
+    def _remember(self, memory: ReferenceMemory, references: Any, on_error: str, config: DetectorConfig) -> None:
+        scorer = self._scorer(memory=memory, class_name=config.class_name)
+        report = fit_memory(memory, self.encoder, scorer, references, on_error=on_error, max_pixels=config.max_pixels)
+        self._adopt(memory, report, config)
+
+    def _adopt(self, memory: ReferenceMemory, report: FitReport, config: DetectorConfig) -> None:
+        """Take a memory that was calibrated under `config`, and say what there is to say."""
+        note = guess_note(len(memory.references), config.fpr_limit) if config.threshold is None else None
+        self.fit_report = report if note is None else replace(report, notes=(*report.notes, note))
+        self.config, self.memory = config, memory
+        for message in self.fit_report.messages():
+            warn(message)
 
     def monitor(self, *, warm_up: int = 20, window: int = 20, limit: float = 3.0) -> DriftMonitor:
         """Watches a stream of pictures and says when it has moved away from the references or from its own beginning; see
@@ -312,68 +119,69 @@ class AnomalyDetector:
 
         return DriftMonitor(self, warm_up=warm_up, window=window, limit=limit)
 
-    def _memory_settings(self) -> MemorySettings:
-        scales = self.scales if self.scorer == "winclip" else ()
-        config = self.config
-        return MemorySettings(
-            scorer=self.scorer,
-            scales=scales,
-            rotations=config.rotations,
-            coreset=config.coreset,
-            foreground=config.foreground,
-            tile=config.tile,
-        )
-
-    @property
-    def text_weight(self) -> float:
-        """Weight in [0, 1] of the text score beside references."""
-        if self.encoder.joint is None:
-            return 0.0
-        of_backbone: float = getattr(self.encoder.joint, "text_weight", 0.5)
-        return of_backbone if self.config.text_weight is None else self.config.text_weight
-
-    def picture_scorer(
-        self, *, class_name: str | None, config: DetectorConfig, maps: bool, batch_size: int, memory: ReferenceMemory | None
-    ) -> PictureScorer:
-        """What scores pictures with these settings and this memory.
-
-        Raises:
-            PromptError: the class name cannot be put into a sentence.
-            ConfigError: the backbone knows no words and there are no references.
-        """
-        if memory is None and self.encoder.joint is None:
-            raise ConfigError(
-                f"{self.backbone.name} knows no words and has no references; fit() normal pictures first (--references DIR), or name a CLIP"
-            )
-        text = None
-        if self.encoder.joint is not None and (memory is None or self.text_weight > 0 or self.encoder.patch_backbone is None):
-            joint = self.encoder.joint
-            text = TextSide(
-                self.text_vectors(class_name),
-                joint.grid,
-                self.scales,
-                self.temperature,
-                rarity=getattr(joint, "rarity", 0.0) if config.rarity is None else config.rarity,
-                rarity_centre=getattr(joint, "rarity_centre", 0.25),
-            )
-        return PictureScorer(
-            encoder=self.encoder, text=text, memory=memory, text_weight=self.text_weight, config=config, maps=maps, batch_size=batch_size
-        )
-
+    @overload  # a text is a sequence of texts, but one picture
+    def predict(  # type: ignore[overload-overlap]
+        self,
+        images: ImageSource,
+        *,
+        class_name: str | None = ...,
+        batch_size: int = ...,
+        maps: bool = ...,
+        threshold: float | None = ...,
+        mask_threshold: float | None = ...,
+        tile: int | None = ...,
+        on_error: Literal["raise"] = ...,
+    ) -> Prediction: ...
     @overload
-    def predict(self, images: ImageSource, *, on_error: Literal["raise"] = ..., **options: Any) -> Prediction: ...
+    def predict(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        class_name: str | None = ...,
+        batch_size: int = ...,
+        maps: bool = ...,
+        threshold: float | None = ...,
+        mask_threshold: float | None = ...,
+        tile: int | None = ...,
+        on_error: Literal["raise"] = ...,
+    ) -> list[Prediction]: ...
     @overload
-    def predict(self, images: Sequence[ImageSource], *, on_error: Literal["raise"] = ..., **options: Any) -> list[Prediction]: ...
-    @overload
-    def predict(self, images: Any, *, on_error: Literal["raise", "return"] = ..., **options: Any) -> Any: ...
-    def predict(self, images: Any, *, on_error: Literal["raise", "return"] = "raise", **options: Any) -> Any:
+    def predict(
+        self,
+        images: Any,
+        *,
+        class_name: str | None = ...,
+        batch_size: int = ...,
+        maps: bool = ...,
+        threshold: float | None = ...,
+        mask_threshold: float | None = ...,
+        tile: int | None = ...,
+        on_error: Literal["raise", "return"] = ...,
+    ) -> Any: ...
+    def predict(
+        self,
+        images: Any,
+        *,
+        class_name: str | None = None,
+        batch_size: int = 8,
+        maps: bool = True,
+        threshold: float | None = None,
+        mask_threshold: float | None = None,
+        tile: int | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Any:
         """Is something wrong with a picture, and where. Changes nothing in the detector.
 
         Args:
             images: one picture (a path, bytes, PIL image, array or tensor; see `read_image`), or a list of them.
+            class_name: noun for the prompts, e.g. "metal nut"; None takes the detector's, else "object".
+            batch_size: pictures (or tiles) that go through the model together; large pictures fill a batch sooner, at 50 megapixels.
+            maps: False gives the image score alone, many times faster: no window is computed.
+            threshold: overrides the detector's; `threshold_source` becomes "user".
+            mask_threshold: overrides the detector's.
+            tile: overrides the detector's `tile`, 0 switches it off; a tiled picture's score is the highest of its tiles and of the whole.
             on_error: what to do with an unreadable picture of a list: "raise" the ImageReadError, or "return" it in the picture's place,
                 so that nothing already done is lost.
-            **options: `class_name`, `batch_size`, `maps`, `threshold`, `mask_threshold` and `tile`; see `predict_iter`.
 
         Returns:
             One `Prediction`, or for a list a list of them in the same order.
@@ -381,11 +189,20 @@ class AnomalyDetector:
         Raises:
             ImageReadError: a picture cannot be read; the message names it.
             PromptError: the class name cannot be put into a sentence.
-            ConfigError: an option is out of range.
+            ConfigError: an option is out of range, or would need references to be seen again that cannot be.
         """
-        if _is_one_picture(images):
-            return next(self.predict_iter([images], **options))
-        return list(self.predict_iter(images, on_error=on_error, **options))
+        is_one = is_one_picture(images)
+        results = self.predict_iter(
+            [images] if is_one else images,
+            class_name=class_name,
+            batch_size=batch_size,
+            maps=maps,
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            tile=tile,
+            on_error="raise" if is_one else on_error,
+        )
+        return next(results) if is_one else list(results)
 
     def predict_iter(
         self,
@@ -403,13 +220,7 @@ class AnomalyDetector:
 
         Args:
             images: pictures, see `read_image`.
-            class_name: noun for the prompts, e.g. "metal nut"; None takes the detector's, else "object".
-            batch_size: pictures (or tiles) that go through the model together; large pictures fill a batch sooner, at 50 megapixels.
-            maps: False gives the image score alone, many times faster: no window is computed.
-            threshold: overrides the detector's; `threshold_source` becomes "user".
-            mask_threshold: overrides the detector's.
-            tile: overrides the detector's `tile`, 0 switches it off; a tiled picture's score is the highest of its tiles and of the whole.
-            on_error: see `predict`.
+            class_name, batch_size, maps, threshold, mask_threshold, tile, on_error: see `predict`.
         """
         overrides: dict[str, Any] = {"threshold": threshold, "mask_threshold": mask_threshold, "tile": tile}
         given = {key: value for key, value in overrides.items() if value is not None}
@@ -418,20 +229,25 @@ class AnomalyDetector:
             raise ConfigError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
         if on_error not in ("raise", "return"):
             raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
-        if _is_one_picture(images):
+        if is_one_picture(images):
             raise ConfigError("predict_iter takes many pictures, got one; put it into a list, or call predict")
         if config.tile is not None and config.tile < self.encoder.size:
-            warnings.warn(
+            warn(
                 f"tiles of {config.tile} pixels are enlarged to the {self.encoder.size} of {self.model_name}, "
-                "which costs time and shows nothing more; use larger tiles",
-                VladWarning,
-                stacklevel=3,
+                "which costs time and shows nothing more; use larger tiles"
             )
+        if self.memory is not None and config.tile is not None and config.tile != self.memory.settings.tile:
+            warn(
+                f"tiles of {config.tile} pixels are compared with references that were seen with tile={self.memory.settings.tile}, at "
+                f"another scale; fit with tile={config.tile}"
+            )
+        scorer = self._scorer(class_name=class_name, config=config, maps=maps, batch_size=batch_size, memory=self.memory)
+        calibration = None
+        if self.memory is not None:
+            calibration = self._calibration(replace(scorer, maps=True), config)
         noun = self.prompts.noun(class_name or self.config.class_name)
-        self._note_other_conditions(config, noun)
-        scorer = self.picture_scorer(class_name=class_name, config=config, maps=maps, batch_size=batch_size, memory=self.memory)
         start = time.perf_counter()
-        for batch in self._batches(images, batch_size, on_error):
+        for batch in read_batches(images, batch_size, on_error=on_error, max_pixels=self.config.max_pixels):
             readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
             scored = iter(scorer.score(readable))
             seconds = (time.perf_counter() - start) / len(batch)
@@ -439,7 +255,7 @@ class AnomalyDetector:
                 if isinstance(picture, ImageReadError):
                     yield picture
                 else:
-                    yield self._prediction(source, picture, next(scored), config, noun, seconds)
+                    yield self._prediction(source, picture, next(scored), config, calibration, noun, seconds)
             start = time.perf_counter()
 
     def ask(
@@ -481,99 +297,3 @@ class AnomalyDetector:
 
         inspector = inspector_for(self, vlm=vlm, knowledge=knowledge, vocabulary=vocabulary, limits=limits)
         return inspector.ask(image, question, class_name=class_name, threshold=threshold, on_text=on_text)
-
-    def _note_other_conditions(self, config: DetectorConfig, noun: str) -> None:
-        """Warn where pictures are looked at in another way than the references were."""
-        memory = self.memory
-        if memory is None:
-            return
-        if config.tile is not None and config.tile != memory.settings.tile:
-            warnings.warn(
-                f"tiles of {config.tile} pixels are compared with references that were seen with tile={memory.settings.tile}, at another "
-                f"scale; fit with tile={config.tile}",
-                VladWarning,
-                stacklevel=4,
-            )
-        if noun != memory.noun and self.text_weight > 0 and config.threshold is None:
-            warnings.warn(
-                f"the threshold was calibrated for the class name {memory.noun!r}, the text now says {noun!r}; fit with that class name",
-                VladWarning,
-                stacklevel=4,
-            )
-
-    def _batches(
-        self, images: Iterable[ImageSource], batch_size: int, on_error: str
-    ) -> Iterator[list[tuple[ImageSource, np.ndarray | ImageReadError]]]:
-        """Read pictures into batches, each picture (or why it could not be read) beside its source."""
-        batch: list[tuple[ImageSource, np.ndarray | ImageReadError]] = []
-        pixels = 0
-        for source in images:
-            picture = self._read(source, on_error)
-            batch.append((source, picture))
-            pixels += picture.size // 3 if isinstance(picture, np.ndarray) else 0
-            if len(batch) == batch_size or pixels >= _BATCH_PIXELS:
-                yield batch
-                batch, pixels = [], 0
-        if batch:
-            yield batch
-
-    def _read(self, source: ImageSource, on_error: str) -> np.ndarray | ImageReadError:
-        try:
-            picture = read_image(source, max_pixels=self.config.max_pixels)
-        except ImageReadError as error:
-            if on_error == "raise":
-                raise
-            return error
-        if (picture[::16, ::16] == picture[0, 0]).all() and (picture == picture[0, 0]).all():
-            shown = source if isinstance(source, (str, Path)) else "a picture"
-            warnings.warn(
-                f"{shown}: every pixel has the same value, so there is nothing to see; check the camera", VladWarning, stacklevel=4
-            )
-        return picture
-
-    def _prediction(
-        self, source: ImageSource, picture: np.ndarray, scored: Scored, config: DetectorConfig, noun: str, seconds: float
-    ) -> Prediction:
-        threshold, threshold_source, mask_threshold = self._thresholds(config)
-        calibration = None if self.memory is None else self.memory.calibration
-        p_value = {} if calibration is None else {"p_value": calibration.p_value(scored.score)}
-        return Prediction(
-            image_path=str(source) if isinstance(source, (str, Path)) else None,
-            image_size=cast(tuple[int, int], picture.shape[:2]),
-            class_name=noun,
-            pred_score=scored.score,
-            threshold=threshold,
-            threshold_source=threshold_source,
-            mask_threshold=mask_threshold,
-            anomaly_map=scored.map,
-            scores=scored.parts | p_value,
-            model=self.model_name,
-            prompts=self.prompts.name,
-            seconds=seconds,
-            embedding=scored.embedding,
-            _read=partial(read_image, source, max_pixels=config.max_pixels),
-        )
-
-    def _thresholds(self, config: DetectorConfig) -> tuple[float, str, float]:
-        """The picture's threshold, where it comes from ("user", "references" or "text"), and the pixels'."""
-        calibration = None if self.memory is None else self.memory.calibration
-        if calibration is None:
-            image = pixel = _TEXT_THRESHOLD
-            source = "text"
-        else:
-            image = calibration.image_threshold(config.calibration, config.fpr_limit)
-            pixel = calibration.pixel_threshold(config.calibration, config.fpr_limit)
-            source = "references"
-        if config.threshold is not None:
-            image, source = config.threshold, "user"
-            pixel = config.threshold if calibration is None else pixel
-        return image, source, pixel if config.mask_threshold is None else config.mask_threshold
-
-
-def _is_one_picture(images: Any) -> bool:
-    """A list, tuple, iterator, or an array or tensor with a batch axis is many pictures; everything else is one."""
-    if hasattr(images, "shape"):
-        return len(images.shape) != 4
-    if isinstance(images, (str, bytes, bytearray, memoryview, Path)) or hasattr(images, "read"):
-        return True
-    return not isinstance(images, Iterable)

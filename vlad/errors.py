@@ -1,5 +1,11 @@
 """The errors and warnings that vlad raises on purpose. Each message says what was expected, what came, and what to do."""
 
+import sys
+import warnings
+from pathlib import Path
+
+_PACKAGE = str(Path(__file__).parent)
+
 
 class VladError(Exception):
     """Base of every error that vlad raises on purpose; catch it to catch them all."""
@@ -39,3 +45,11 @@ class DatasetError(VladError, ValueError):
 
 class VlmError(VladError):
     """A vision-language model gave no answer; the message names the model, the reason, and what to do."""
+
+
+def warn(message: str) -> None:
+    """Give a `VladWarning` that points at the line outside of vlad from which it all started, however deep inside it was found."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, VladWarning, stacklevel=level)

@@ -6,18 +6,33 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError
 
 if TYPE_CHECKING:
-    from vlad.detector import AnomalyDetector
     from vlad.pictures.reading import ImageSource
     from vlad.prediction import Prediction
+    from vlad.references.memory import ReferenceMemory
 
 _FEWEST = 4  # values on a side below which ranks show nothing
+
+
+class Detector(Protocol):
+    """What a monitor needs of an `AnomalyDetector`."""
+
+    @property
+    def memory(self) -> ReferenceMemory | None:
+        """The references, None without."""
+        ...
+
+    def predict(
+        self, images: ImageSource, *, class_name: str | None = ..., maps: bool = ..., threshold: float | None = ..., tile: int | None = ...
+    ) -> Prediction:
+        """One picture's prediction."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +85,7 @@ class DriftMonitor:
         ConfigError: an argument is out of range.
     """
 
-    def __init__(self, detector: AnomalyDetector, *, warm_up: int = 20, window: int = 20, limit: float = 3.0) -> None:
+    def __init__(self, detector: Detector, *, warm_up: int = 20, window: int = 20, limit: float = 3.0) -> None:
         for name, value in (("warm_up", warm_up), ("window", window)):
             if not isinstance(value, int) or value < _FEWEST:
                 raise ConfigError(f"{name} must be a whole number >= {_FEWEST}, got {value!r}")
@@ -89,10 +104,18 @@ class DriftMonitor:
         """True until the first `warm_up` pictures have been seen."""
         return len(self._first) < self.warm_up
 
-    def update(self, image: ImageSource, **options: Any) -> Watched:
-        """Score the next picture of the stream; `options` as of `AnomalyDetector.predict`. A picture that cannot be read raises its
-        ImageReadError and leaves the monitor as it was."""
-        prediction = self.detector.predict(image, **options)
+    def update(
+        self,
+        image: ImageSource,
+        *,
+        class_name: str | None = None,
+        maps: bool = True,
+        threshold: float | None = None,
+        tile: int | None = None,
+    ) -> Watched:
+        """Score the next picture of the stream; the arguments are those of `AnomalyDetector.predict`. A picture that cannot be read raises
+        its ImageReadError and leaves the monitor as it was."""
+        prediction = self.detector.predict(image, class_name=class_name, maps=maps, threshold=threshold, tile=tile)
         assert prediction.embedding is not None
         distance = self._distance(prediction.embedding)
         value = (distance, prediction.pred_score)
@@ -120,11 +143,19 @@ class DriftMonitor:
             reasons=reasons,
         )
 
-    def watch(self, images: Iterable[ImageSource], **options: Any) -> Iterator[Watched | ImageReadError]:
+    def watch(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        class_name: str | None = None,
+        maps: bool = True,
+        threshold: float | None = None,
+        tile: int | None = None,
+    ) -> Iterator[Watched | ImageReadError]:
         """`update` for each picture; an unreadable one gives its error in its place, so that a stream goes on."""
         for image in images:
             try:
-                yield self.update(image, **options)
+                yield self.update(image, class_name=class_name, maps=maps, threshold=threshold, tile=tile)
             except ImageReadError as error:
                 yield error
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from vlad.errors import ConfigError, VladWarning
+from vlad.errors import ConfigError, warn
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
     from vlad.backbones.base import Backbone, PatchBackbone
-    from vlad.detector import AnomalyDetector
-    from vlad.prompts import PromptEnsemble
-    from vlad.references import ReferenceMemory
+    from vlad.references.memory import MemorySettings, ReferenceMemory
 
 FORMAT = "vlad-detector"
 FORMAT_VERSION = 2  # 2 knows references; 1, which knew none, is still read
@@ -28,7 +28,7 @@ _NEW = ".new"  # ends the names of files that a save has written and not yet put
 
 
 def is_saved_detector(path: str | Path) -> bool:
-    """True if `path` is a folder that `save_detector` wrote, a damaged one included; a model folder of open_clip has another configuration
+    """True if `path` is a folder that `write_state` wrote, a damaged one included; a model folder of open_clip has another configuration
     file, one of timm another content."""
     config = Path(path) / _CONFIG
     try:
@@ -39,11 +39,30 @@ def is_saved_detector(path: str | Path) -> bool:
         return False
 
 
-def save_detector(detector: AnomalyDetector, folder: Path) -> Path:
-    """Write `detector` into `folder`, made if missing.
+@dataclass(frozen=True, kw_only=True)
+class SavedState:
+    """All that a folder holds of a detector, as plain values.
+
+    Attributes:
+        model, patch_model: how each backbone is found again; see `describe_backbone`.
+        prompts, settings: as of `PromptEnsemble.to_dict` and `DetectorConfig.to_dict`.
+        text: text vectors (2, D) by noun.
+        memory: values and tensors as of `ReferenceMemory.state`, None without references.
+    """
+
+    model: dict[str, Any]
+    patch_model: dict[str, Any] | None
+    prompts: dict[str, Any]
+    settings: dict[str, Any]
+    text: dict[str, Tensor]
+    memory: tuple[dict[str, Any], dict[str, Tensor]] | None
+
+
+def write_state(folder: Path, state: SavedState) -> Path:
+    """Write `state` into `folder`, made if missing.
 
     A kill at any point leaves the old detector or the new one: what is new is written beside what is old, and the moment at which
-    config.json is replaced decides, because it holds the hashes of the other files. `load_detector` takes a file of either name that has
+    config.json is replaced decides, because it holds the hashes of the other files. `read_state` takes a file of either name that has
     the hash, so it does not matter whether the last renames were still made.
 
     Raises:
@@ -57,16 +76,11 @@ def save_detector(detector: AnomalyDetector, folder: Path) -> Path:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "vlad_version": __version__,
-        "model": _describe(detector.backbone),
-        "patch_model": None if detector.patch_backbone is None else _describe(detector.patch_backbone),
-        "prompts": detector.prompts.to_dict(),
-        "settings": detector.config.to_dict(),
+        "model": state.model,
+        "patch_model": state.patch_model,
+        "prompts": state.prompts,
+        "settings": state.settings,
         "memory": None,
-    }
-    if detector.encoder.joint is not None:
-        detector.text_vectors()
-    vectors = {
-        noun: value.cpu() for (fingerprint, noun), value in detector._text_cache.items() if fingerprint == detector.prompts.fingerprint
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,17 +89,53 @@ def save_detector(detector: AnomalyDetector, folder: Path) -> Path:
             f"a detector is saved as a folder, {folder} cannot be one: a file is in its place; choose another name"
         ) from error
     _finish(folder)  # else the files of a save that was cut short would be overwritten while config.json still needs them
-    save_file(vectors, folder / (_TEXT + _NEW))
-    config["text"] = {"sha256": _sha256(folder / (_TEXT + _NEW))}
-    if detector.memory is not None:
-        values, tensors = detector.memory.state()
-        save_file(tensors, folder / (_MEMORY + _NEW))
-        config["memory"] = values | {"sha256": _sha256(folder / (_MEMORY + _NEW))}
+
+    def write_tensors(name: str, tensors: dict[str, Tensor]) -> str:
+        path = folder / (name + _NEW)
+        path.touch()
+        mode = path.stat().st_mode
+        save_file(tensors, path)
+        path.chmod(mode)  # the library makes it readable to its owner alone, and a service that runs as another user needs it
+        return _sha256(path)
+
+    config["text"] = {"sha256": write_tensors(_TEXT, state.text)}
+    if state.memory is not None:
+        values, tensors = state.memory
+        config["memory"] = values | {"sha256": write_tensors(_MEMORY, tensors)}
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / (_CONFIG + _NEW)).write_text(text, encoding="utf-8", errors="surrogateescape")
     (folder / (_CONFIG + _NEW)).replace(folder / _CONFIG)
     _finish(folder)
     return folder
+
+
+def read_state(folder: Path) -> SavedState:
+    """What `write_state` wrote.
+
+    Raises:
+        ConfigError: there is no detector in the folder, it is damaged, or of a newer version.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = _read_config(folder)
+    path = folder / _TEXT if "text" not in config else _with_hash(folder, _TEXT, config["text"]["sha256"])
+    if path is None and (folder / _TEXT).is_file():
+        warn(f"{folder / _TEXT} is damaged or of another detector: its SHA-256 is not the one in {_CONFIG}; the text is embedded anew")
+    text: dict[str, Tensor] = {}
+    with suppress(FileNotFoundError, SafetensorError):  # folders of earlier versions have no hash of it
+        text = {} if path is None else load_file(path)
+    memory = None
+    if config.get("memory") is not None:
+        memory = config["memory"], _read_memory(folder, config["memory"])
+    return SavedState(
+        model=config["model"],
+        patch_model=config.get("patch_model") or None,
+        prompts=config["prompts"],
+        settings=config["settings"],
+        text=text,
+        memory=memory,
+    )
 
 
 def _finish(folder: Path) -> None:
@@ -112,7 +162,8 @@ def _with_hash(folder: Path, name: str, sha256: Any) -> Path | None:
     return next((path for path in paths if path.is_file() and _sha256(path) == sha256), None)
 
 
-def _describe(backbone: Backbone | PatchBackbone) -> dict[str, Any]:
+def describe_backbone(backbone: Backbone | PatchBackbone) -> dict[str, Any]:
+    """How to find a backbone again, and how to know that it is the same; plain JSON values."""
     return {
         "name": backbone.name,
         "source": backbone.source,
@@ -122,56 +173,8 @@ def _describe(backbone: Backbone | PatchBackbone) -> dict[str, Any]:
     }
 
 
-def load_detector(
-    cls: type[AnomalyDetector],
-    folder: Path,
-    *,
-    backbone: Backbone | PatchBackbone | None = None,
-    patch_backbone: PatchBackbone | None = None,
-    prompts: PromptEnsemble | str | Path | None = None,
-    device: str = "auto",
-    dtype: str | None = None,
-    cache_dir: str | Path | None = None,
-    **settings: Any,
-) -> AnomalyDetector:
-    """The detector that `save_detector` wrote into `folder`; see `AnomalyDetector.load`."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from vlad.prompts import PromptEnsemble
-
-    config = _read_config(folder)
-    model, saved_prompts, saved_settings = config["model"], config["prompts"], config["settings"]
-    options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
-    backbone, is_same = _restore(folder, model, backbone, "backbone", **options)
-    is_same_beside = True
-    if config.get("patch_model"):
-        beside, is_same_beside = _restore(folder, config["patch_model"], patch_backbone, "patch_backbone", **options)
-        patch_backbone = beside  # type: ignore[assignment]
-    ensemble = PromptEnsemble.from_dict(saved_prompts) if prompts is None else prompts
-    detector = cls(backbone, patch_backbone=patch_backbone, prompts=ensemble, **(saved_settings | settings))
-    if is_same:  # in another precision, or without the file, the text is embedded anew
-        path = folder / _TEXT if "text" not in config else _with_hash(folder, _TEXT, config["text"]["sha256"])
-        if path is None and (folder / _TEXT).is_file():
-            warnings.warn(
-                f"{folder / _TEXT} is damaged or of another detector: its SHA-256 is not the one in {_CONFIG}; the text is embedded anew",
-                VladWarning,
-                stacklevel=4,
-            )
-        with suppress(FileNotFoundError, SafetensorError):  # folders of earlier versions have no hash of it
-            for noun, vectors in ({} if path is None else load_file(path, device=str(backbone.device))).items():
-                detector._text_cache[PromptEnsemble.from_dict(saved_prompts).fingerprint, noun] = vectors
-    if config.get("memory") is not None:
-        detector.memory = _load_memory(detector, folder, config["memory"])
-        if not (is_same and is_same_beside):
-            warnings.warn(
-                f"{folder} was fitted in another precision; distances and thresholds fit this one less well", VladWarning, stacklevel=4
-            )
-    return detector
-
-
 def _read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a saved detector, whose entries have the types that `load_detector` relies on.
+    """The configuration of a saved detector, whose entries have the types that the others rely on.
 
     Raises:
         ConfigError: there is none, it is damaged, or of a newer version.
@@ -216,7 +219,7 @@ def _entry(path: Path, values: dict[str, Any], key: str, kinds: type | tuple[typ
     return values[key]
 
 
-def _restore(
+def restore_backbone(
     folder: Path,
     entry: dict[str, Any],
     given: Backbone | PatchBackbone | None,
@@ -250,15 +253,13 @@ def _restore(
     return backbone, is_same
 
 
-def _load_memory(detector: AnomalyDetector, folder: Path, values: dict[str, Any]) -> ReferenceMemory:
-    """The references of a saved detector.
+def _read_memory(folder: Path, values: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of the references of a saved detector.
 
     Raises:
-        ConfigError: their file is missing, damaged or of another detector, or a setting would need the references to be seen again.
+        ConfigError: their file is missing, damaged or of another detector.
     """
     from safetensors.torch import load_file
-
-    from vlad.references import MemorySettings, ReferenceMemory
 
     path = _with_hash(folder, _MEMORY, values.get("sha256"))
     if path is None and not (folder / _MEMORY).is_file():
@@ -268,11 +269,24 @@ def _load_memory(detector: AnomalyDetector, folder: Path, values: dict[str, Any]
             f"{folder / _MEMORY} is damaged or of another detector: its SHA-256 is not the one in {_CONFIG}; "
             "copy the folder again, or fit again"
         )
+    tensors: dict[str, Tensor] = load_file(path)
+    return tensors
+
+
+def restore_memory(folder: Path, state: SavedState, device: torch.device, wanted: MemorySettings) -> ReferenceMemory | None:
+    """The references that a folder holds, on `device`; None if it holds none.
+
+    Raises:
+        ConfigError: they are damaged, or other settings are wanted that would need the references to be seen again.
+    """
+    from vlad.references.memory import MemorySettings, ReferenceMemory
+
+    if state.memory is None:
+        return None
     try:
-        memory = ReferenceMemory.from_state(values, load_file(path), detector.encoder.device)
+        memory = ReferenceMemory.from_state(*state.memory, device)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{folder / _CONFIG} does not fit {_MEMORY}: {error!r}; copy the folder again, or fit again") from error
-    wanted = detector._memory_settings()
     for field in fields(MemorySettings):
         before, now = getattr(memory.settings, field.name), getattr(wanted, field.name)
         left_open = field.name == "tile" or (field.name == "rotations" and now is None)  # another tile is possible, and predict warns

@@ -40,6 +40,9 @@ class Prediction:
         prompts: the prompt set that made it.
         seconds: time taken, reading included; a batch's time is shared evenly.
         embedding: float32 (E,), the picture as a whole as a unit vector of the model's space; None if unknown.
+
+    Raises:
+        VladError: a score or threshold is no number from 0 to 1, or the map is not float32 of the picture's size with values from 0 to 1.
     """
 
     image_path: str | None
@@ -56,6 +59,19 @@ class Prediction:
     seconds: float
     _read: Callable[[], np.ndarray] = field(repr=False)
     embedding: np.ndarray | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("pred_score", "threshold", "mask_threshold"):
+            value = getattr(self, name)
+            if not (value is None and name != "pred_score") and not 0 <= value <= 1:
+                raise VladError(f"{name} of a prediction must be a number from 0 to 1, got {value!r}")
+        found = self.anomaly_map
+        if found is None:
+            return
+        if found.dtype != np.float32 or found.shape != tuple(self.image_size):
+            raise VladError(f"the map of a prediction must be float32 {tuple(self.image_size)}, got {found.dtype} {found.shape}")
+        if found.size and not (found.min() >= 0 and found.max() <= 1):  # also false for NaN
+            raise VladError(f"the map of a prediction must hold values from 0 to 1, got {found.min()} to {found.max()}")
 
     @property
     def pred_label(self) -> bool | None:

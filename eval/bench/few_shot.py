@@ -21,7 +21,7 @@ import torch
 from vlad.backbones import load_backbone
 from vlad.backbones.encoder import Encoder
 from vlad.scoring.coreset import BLOCK, CoresetLoss, greedy_coreset
-from vlad.scoring.memory import MemoryBank
+from vlad.scoring.nearest import MemoryBank
 from vlad.scoring.subspace import SubspaceBank
 
 REPEATS = 7

@@ -32,7 +32,7 @@ def bad() -> np.ndarray:
     return ProductLine("gear", 3, 160).sample(100, "crack").image
 
 
-@pytest.fixture(scope="module", params=["winclip", "nearest", "subspace", "rotated", "coreset"])
+@pytest.fixture(scope="module", params=["winclip", "nearest", "subspace", "gaussian", "rotated", "coreset"])
 def make(request, lite, tiny_clip):
     """Detectors of every kind; a function, because they are changed."""
     from vlad.backbones import ClipBackbone
@@ -40,6 +40,7 @@ def make(request, lite, tiny_clip):
     settings = {
         "nearest": {"rotations": 1},
         "subspace": {"scorer": "subspace", "rotations": 1},
+        "gaussian": {"scorer": "gaussian"},
         "rotated": {"rotations": 4},
         "coreset": {"coreset": 0.2, "rotations": 2},
         "winclip": {},
@@ -215,15 +216,6 @@ class TestThresholds:
                 for limit in (0.2, 0.01)
             ]
             assert limits[0] < limits[1]
-
-    def test_another_class_name_is_noted(self, tiny_clip, golden):
-        from vlad.backbones import ClipBackbone
-
-        detector = AnomalyDetector(ClipBackbone(tiny_clip, device="cpu", dtype="float32"))
-        quiet(detector.fit, golden.pictures("reference"), class_name="bolt")
-        assert detector.predict(golden.pictures()[0]).class_name == "bolt"
-        with pytest.warns(VladWarning, match="calibrated for the class name 'bolt', the text now says 'washer'"):
-            detector.predict(golden.pictures()[0], class_name="washer")
 
 
 class TestOddReferences:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from vlad.errors import ConfigError
-from vlad.scoring import memory
+from vlad.scoring import nearest
+from vlad.scoring.association import winclip_map
+from vlad.scoring.base import mean_of_top
 from vlad.scoring.coreset import CoresetLoss, greedy_coreset
-from vlad.scoring.memory import MemoryBank, mean_of_top, winclip_map
+from vlad.scoring.nearest import MemoryBank
 from vlad.scoring.subspace import SubspaceBank
 
 KINDS = [MemoryBank, SubspaceBank]
@@ -47,7 +49,7 @@ class TestNearest:
         bank, query = filled(MemoryBank, tokens(700, 1), tokens(500, 2)), tokens(90, 3)
         cosines = F.normalize(query.double(), dim=1) @ F.normalize(torch.cat([tokens(700, 1), tokens(500, 2)]).double(), dim=1).T
         whole = (1 - cosines.max(1).values) / 2
-        monkeypatch.setattr(memory, "_SIMILARITIES", 1)  # chunks of the least size, 256
+        monkeypatch.setattr(nearest, "_SIMILARITIES", 1)  # chunks of the least size, 256
         torch.testing.assert_close(bank.distances(query).double(), whole, atol=1e-6, rtol=0)
         without = (1 - cosines[:, 700:].max(1).values) / 2
         torch.testing.assert_close(bank.distances(query, without=0).double(), without, atol=1e-6, rtol=0)

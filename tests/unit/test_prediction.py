@@ -254,7 +254,7 @@ class TestPredict:
             detector.predict(golden.pictures(), batch_size=batch_size)
 
     def test_large_pictures_fill_a_batch_sooner(self, detector, golden, monkeypatch):
-        monkeypatch.setattr("vlad.detector._BATCH_PIXELS", 2 * 96 * 96)
+        monkeypatch.setattr("vlad.pictures.batches._BATCH_PIXELS", 2 * 96 * 96)
         sizes = []
         original = PictureScorer.score
         monkeypatch.setattr(PictureScorer, "score", lambda self, pictures: sizes.append(len(pictures)) or original(self, pictures))

@@ -8,7 +8,7 @@ import torch
 
 from vlad import AnomalyDetector
 from vlad.errors import ConfigError
-from vlad.scoring.memory import mean_of_top
+from vlad.scoring.base import mean_of_top
 from vlad.scoring.rarity import rarity
 from vlad.synthetic import make_sample
 
@@ -62,11 +62,11 @@ def test_a_setting_of_the_detector_moves_the_log_odds() -> None:
     detectors = {weight: AnomalyDetector.from_pretrained("lite", device="cpu", rarity=weight) for weight in (0, 10, None)}
     none, ten, default = (detector.predict(picture) for detector in detectors.values())
     assert "rarity" not in none.scores
-    backbone = detectors[0].backbone
-    for weight, result in ((10, ten), (backbone.rarity, default)):
+    advice = detectors[0].backbone.advice
+    for weight, result in ((10, ten), (advice.rarity, default)):
         text = result.scores["text_image"]
         assert text == pytest.approx(none.pred_score)
-        odds = np.log(text / (1 - text)) + weight * (result.scores["rarity"] - backbone.rarity_centre)
+        odds = np.log(text / (1 - text)) + weight * (result.scores["rarity"] - advice.rarity_centre)
         assert result.pred_score == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-5)
         assert result.anomaly_map.shape == none.anomaly_map.shape and not np.allclose(result.anomaly_map, none.anomaly_map)
     tokens = detectors[10].encoder.see([picture], patches=True)[0].patches

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vlad.backbones.base import Advice
 from vlad.errors import ConfigError, ImageReadError, VlmError
 from vlad.vlm.backends.base import Message, Reply
 from vlad.vlm.describer import Describer, heat_inside
@@ -60,8 +61,9 @@ class Colours:
 
     name, grid, scales = "colours", (4, 4), (1, 2)
 
-    def __init__(self, backbone):
+    def __init__(self, backbone, advice=None):
         self.preprocessing = backbone.preprocessing
+        self.advice = advice or Advice()
 
     def encode_image(self, pixels, *, scales=(), patches=False):
         from torch.nn import functional as F
@@ -104,11 +106,8 @@ def test_describer_takes_off_what_the_whole_picture_shares_with_a_sentence(backb
 
 
 def test_describer_leaves_out_words_that_the_model_never_learned(backbone):
-    class Forgetful(Colours):
-        def unknown_words(self, sentences):
-            return [text for text in sentences if "hole" in text]
-
-    describer = Describer(Forgetful(backbone), vocabulary("scratch", "stain", "hole"))
+    advice = Advice(unknown_words=lambda sentences: [text for text in sentences if "hole" in text])
+    describer = Describer(Colours(backbone, advice), vocabulary("scratch", "stain", "hole"))
     assert describer.unnamed("plate") == ("hole",)
     picture, heat = np.zeros((96, 96, 3), np.uint8), np.ones((96, 96), np.float32)
     assert set(describer.confidences(picture, heat, [heat], "plate")[0]) == {"scratch", "stain"}
@@ -206,11 +205,15 @@ def test_a_conversation_remembers_and_forgets_what_failed(detector, picture):
         conversation.ask("  ")
 
 
-def test_inspector_is_kept_for_the_next_question(detector, picture, tmp_path):
-    detector.ask(picture)
-    first = detector._inspector
-    detector.ask(picture, "Where?")
-    assert detector._inspector is first
+def test_nothing_is_embedded_or_loaded_twice_for_the_next_question(detector, picture, tmp_path, monkeypatch):
+    detector.ask(picture, threshold=0.01)
+    monkeypatch.setattr(detector.backbone, "encode_text", None)  # a second embedding of the vocabulary would call it
+    detector.ask(picture, "Where?", threshold=0.01)
+    loaded = []
+    monkeypatch.setattr("vlad.vlm.backends.load_vlm", lambda name: loaded.append(name) or Scripted([saying(), saying()]))
+    for _ in range(2):
+        detector.ask(picture, vlm="some-vlm")
+    assert loaded == ["some-vlm"]
     notes = tmp_path / "notes.md"
     notes.write_text("Round.")
     vlm = Scripted([saying(), saying()])

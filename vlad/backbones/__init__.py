@@ -6,13 +6,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlad.backbones.base import Backbone, ImageEmbeddings, PatchBackbone, PatchTokens, Preprocessing
+    from vlad.backbones.base import Advice, Backbone, ImageEmbeddings, PatchBackbone, PatchTokens, Preprocessing
     from vlad.backbones.clip import ClipBackbone
     from vlad.backbones.registry import PRESETS, load_backbone
     from vlad.backbones.timm import TimmBackbone
 
 __all__ = [
     "PRESETS",
+    "Advice",
     "Backbone",
     "ClipBackbone",
     "ImageEmbeddings",
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 _ORIGIN = {
+    "Advice": "base",
     "Backbone": "base",
     "ImageEmbeddings": "base",
     "PatchBackbone": "base",

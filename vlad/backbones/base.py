@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -52,9 +52,34 @@ class PatchTokens:
     shown: tuple[float, float] = (1.0, 1.0)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """How a backbone is meant to be used: what a setting of the detector leaves open is taken from here. The defaults suit a CLIP.
+
+    Attributes:
+        scorer: the scoring method beside references, a name of `vlad.scoring.methods`.
+        text_weight: weight in [0, 1] that its text score deserves beside references.
+        rarity: weight of rarity inside the picture beside words, without references; 0 leaves the words alone.
+        rarity_centre: the rarity in [0, 1] that speaks neither for nor against an anomaly.
+        type_reliability: how often the type of defect that its words name is right, in words; empty if nobody measured it.
+        unknown_words: those words of sentences that the backbone never learned; None if it knows every word.
+    """
+
+    scorer: str = "winclip"
+    text_weight: float = 0.5
+    rarity: float = 0.0
+    rarity_centre: float = 0.25
+    type_reliability: str = ""
+    unknown_words: Callable[[Sequence[str]], list[str]] | None = None
+
+
+OF_PATCHES = Advice(scorer="nearest", text_weight=0.0)  # for a backbone that knows no words
+
+
 @runtime_checkable
 class PatchBackbone(Protocol):
-    """A frozen encoder of pictures alone, for few-shot matching; `name`, `source`, `fingerprint` and `preprocessing` as of `Backbone`.
+    """A frozen encoder of pictures alone, for few-shot matching; `name`, `source`, `fingerprint`, `preprocessing` and `advice` as of
+    `Backbone`.
 
     Attributes:
         options: the settings that `load_backbone` takes beside `source` to load the same backbone again.
@@ -65,6 +90,7 @@ class PatchBackbone(Protocol):
     preprocessing: Preprocessing
     device: torch.device
     dtype: torch.dtype
+    advice: Advice
 
     @property
     def fingerprint(self) -> str: ...
@@ -89,9 +115,7 @@ class Backbone(Protocol):
         grid: (rows, cols) of patches.
         scales: window sides in patches that this backbone is meant to be used with.
         temperature: the softmax temperature of the zero-shot score that this backbone is meant to be used with.
-
-    Two more attributes may say how it is meant to be used with references: `scorer` ("winclip" if missing, or "nearest") and
-    `text_weight` (0.5 if missing), the weight in [0, 1] that its text score deserves beside them.
+        advice: the other settings that it is meant to be used with.
     """
 
     name: str
@@ -102,6 +126,7 @@ class Backbone(Protocol):
     temperature: float
     device: torch.device
     dtype: torch.dtype
+    advice: Advice
 
     @property
     def fingerprint(self) -> str: ...

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlad.backbones.base import ImageEmbeddings, Preprocessing
+from vlad.backbones.base import Advice, ImageEmbeddings, Preprocessing
 from vlad.backbones.device import resolve_device, resolve_dtype
 from vlad.backbones.towers import build_tower
 from vlad.errors import BackboneError, ConfigError
@@ -42,6 +42,7 @@ class ClipBackbone:
 
     scales: tuple[int, ...] = (2, 3)
     temperature: float = 0.07
+    advice = Advice()
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlad.backbones.base import Backbone, ImageEmbeddings, PatchBackbone, PatchTokens
+from vlad.backbones.base import OF_PATCHES, Advice, Backbone, ImageEmbeddings, PatchBackbone, PatchTokens
 from vlad.backbones.preprocessing import preprocess
 from vlad.errors import ConfigError
 
@@ -78,6 +78,18 @@ class Encoder:
         backbone = self.joint or self.patch_backbone
         assert backbone is not None
         return backbone.device
+
+    @property
+    def advice(self) -> Advice:
+        """Of whichever backbone gives the patch tokens; a backbone of your own that has none is treated as a CLIP or a patch backbone."""
+        if self.patch_backbone is not None:
+            return getattr(self.patch_backbone, "advice", OF_PATCHES)
+        return self.text_advice
+
+    @property
+    def text_advice(self) -> Advice:
+        """Of the joint backbone."""
+        return getattr(self.joint, "advice", Advice())
 
     @property
     def size(self) -> int:

@@ -5,16 +5,15 @@ A preset is one line in `PRESETS`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from vlad.backbones.base import Backbone, PatchBackbone
-from vlad.errors import BackboneError, ConfigError, VladWarning, WeightsNotFoundError
+from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError, warn
 
 WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 CONFIG_FILE = "open_clip_config.json"
@@ -107,6 +106,32 @@ def load_backbone(
     return _load_named(architecture, str(pretrained) if pretrained is not None else tag, cache_dir, options, label)
 
 
+def load_backbones(
+    name: str,
+    patch_backbone: str | Path | PatchBackbone | None = None,
+    *,
+    pretrained: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    cache_dir: str | Path | None = None,
+    **of_patches: Any,
+) -> tuple[Backbone | PatchBackbone, PatchBackbone | None]:
+    """A backbone and, if one is wanted, the patch backbone beside it, which `of_patches` (`resolution`, `square`, ...) then belong to; see
+    `load_backbone`.
+
+    Raises:
+        ConfigError: settings of a patch backbone beside an object that was made already.
+    """
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
+    if patch_backbone is None:
+        return load_backbone(name, pretrained=pretrained, **options, **of_patches), None
+    if isinstance(patch_backbone, (str, Path)):
+        patch_backbone = cast("PatchBackbone", load_backbone(str(patch_backbone), **options, **of_patches))
+    elif of_patches:
+        raise ConfigError(f"{', '.join(of_patches)} belong to a patch backbone given by name; make the object with them instead")
+    return load_backbone(name, pretrained=pretrained, **options), patch_backbone
+
+
 def _patch_presets() -> list[str]:
     return [name for name, preset in PRESETS.items() if preset.source.startswith("timm:")]
 
@@ -142,11 +167,9 @@ def _load_auto(cache_dir: str | Path | None, options: dict[str, Any]) -> Backbon
         return load_backbone("winclip", cache_dir=cache_dir, **options)
     except WeightsNotFoundError as error:
         reason = str(error).splitlines()[0].removesuffix(".")
-        warnings.warn(
+        warn(
             f"model 'auto' falls back to the small embedded model 'lite', which finds less than a CLIP would: {reason}. "
-            "Name a model (--model winclip) to see how to fetch it, or --model lite to silence this warning.",
-            VladWarning,
-            stacklevel=4,
+            "Name a model (--model winclip) to see how to fetch it, or --model lite to silence this warning."
         )
         return load_backbone("lite", **options)
 

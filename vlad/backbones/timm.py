@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlad.backbones.base import PatchTokens, Preprocessing
+from vlad.backbones.base import OF_PATCHES, PatchTokens, Preprocessing
 from vlad.backbones.device import resolve_device, resolve_dtype
 from vlad.backbones.preprocessing import preprocess
 from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
@@ -52,6 +52,8 @@ class TimmBackbone:
         BackboneError: the model gives no intermediate maps.
         ConfigError: a setting is out of range.
     """
+
+    advice = OF_PATCHES
 
     def __init__(
         self,

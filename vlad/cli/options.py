@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from vlad.errors import ConfigError, ImageReadError
+from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.untrusted import printable
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     Raises:
         ImageReadError: none could be read.
     """
-    from vlad.pictures.reading import find_images, read_image
+    from vlad.pictures.reading import find_images
 
     found: dict[Path, None] = {}
     failed: list[str] = []
@@ -191,19 +192,14 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
             found.update(dict.fromkeys(find_images([item])))
         except ImageReadError as error:
             failed.append(str(error))
-    readable = []
-    for path in found:
-        try:
-            read_image(path, max_pixels=detector.config.max_pixels)
-            readable.append(path)
-        except ImageReadError as error:
-            failed.append(str(error))
-    if not readable:
+    if not found:
         raise ImageReadError("; ".join(failed[:3]) or "no references were given")
-    detector.fit(readable)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "left out of the references", VladWarning)  # said by the caller, after the results
+        detector.fit(found)
     if not quiet:
         typer.echo(describe(detector), err=True)
-    return failed
+    return [*failed, *map(str, detector.fit_report.left_out)]
 
 
 def compare_with(detector: AnomalyDetector, references: list[str] | None, quiet: bool) -> list[str]:

@@ -53,7 +53,6 @@ DECIDING: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "recall": recall,
     "precision": precision,
 }
-HIGHER_IS_WORSE = ("ece",)
 _PIXEL_RESAMPLES = 200  # each costs milliseconds; enough for two digits of an interval
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 

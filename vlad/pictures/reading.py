@@ -26,7 +26,6 @@ import io
 import os
 import re
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
@@ -34,7 +33,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image
 
-from vlad.errors import ImageReadError, VladWarning
+from vlad.errors import ImageReadError, warn
 
 if TYPE_CHECKING:
     import torch
@@ -232,20 +231,14 @@ def _to_uint8(values: np.ndarray, name: str, *, stretch: bool = False) -> np.nda
     low, high = values.min(), values.max()
     if values.dtype.kind == "u":
         if 0 < high < 4096:
-            warnings.warn(
-                f"{name}: nearly black, its 16-bit maximum is {high}; if 4095 is white, `read_image(array / 4095)`",
-                VladWarning,
-                stacklevel=2,
-            )
+            warn(f"{name}: nearly black, its 16-bit maximum is {high}; if 4095 is white, `read_image(array / 4095)`")
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not np.isfinite([low, high]).all():
         raise ImageReadError("holds NaN or infinite values; replace them first")
     if low <= -0.5 / 255 or high >= 255.5 / 255:
         if not stretch:
             raise ImageReadError(f"has values from {low:g} to {high:g}, floats must lie in [0, 1]; divide by 255, or undo a normalisation")
-        warnings.warn(
-            f"{name}: stretched from [{low:g}, {high:g}]; to compare pictures, scale them all alike to [0, 1]", VladWarning, stacklevel=2
-        )
+        warn(f"{name}: stretched from [{low:g}, {high:g}]; to compare pictures, scale them all alike to [0, 1]")
         values = (values.astype(np.float64) - low) / max(float(high) - float(low), np.finfo(np.float64).tiny)
     return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vlad.scoring.pictures import Conditions
+
 METHODS = ("student", "quantile", "conformal")
 FEW = 3  # up to so many references a threshold is a guess, and slightly changed views cap it
 
@@ -34,6 +36,7 @@ class Calibration:
         is_held_out: True if every score is of a reference against the others, False if they are of augmented views of the only one.
         image_view_scores, pixel_view_scores: of slightly changed views of two or three references, each against the other references; empty
             for more references.
+        conditions: what the scores were made under; None in folders of earlier versions, before `load` has filled it in.
     """
 
     image_scores: tuple[float, ...]
@@ -41,6 +44,7 @@ class Calibration:
     is_held_out: bool
     image_view_scores: tuple[float, ...] = ()
     pixel_view_scores: tuple[float, ...] = ()
+    conditions: Conditions | None = None
 
     def image_threshold(self, method: str, fpr_limit: float) -> float:
         """Of normal pictures, a share of `fpr_limit` should score above it, in [0, 1]."""
@@ -106,6 +110,16 @@ def _prediction_bound(values: np.ndarray, fpr_limit: float) -> float:
 
     count = len(values)
     return float(values.mean() + t.ppf(1 - fpr_limit, count - 1) * values.std(ddof=1) * math.sqrt(1 + 1 / count))
+
+
+def guess_note(count: int, fpr_limit: float) -> str | None:
+    """What to say of a threshold from so few references that it is a guess; None of one from more."""
+    if count > FEW:
+        return None
+    return (
+        f"the threshold from {count} reference{'s' if count > 1 else ''} is a guess and can be far off; give more normal pictures "
+        f"({references_needed(fpr_limit)} promise {fpr_limit:.1%}), or set threshold"
+    )
 
 
 def references_needed(fpr_limit: float) -> int:

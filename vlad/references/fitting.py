@@ -1,40 +1,55 @@
-"""`fit`, `add_references`, `remove_references`: reading normal pictures, remembering them, calibrating on them."""
+"""Reading normal pictures, remembering them, calibrating on them; `AnomalyDetector.fit` and its like are thin over this."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlad.errors import ConfigError, ImageReadError, VladWarning
+from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.reading import describe_source, find_images, read_image
 from vlad.references.augment import slight_changes
-from vlad.references.calibration import FEW, Calibration, references_needed
+from vlad.references.calibration import FEW, Calibration
 from vlad.references.memory import Reference, ReferenceMemory, fingerprint
-from vlad.scoring.pictures import tile_grid, tiles
+from vlad.references.report import FitReport, odd_sizes
 
 if TYPE_CHECKING:
-    from vlad.detector import AnomalyDetector
+    from vlad.backbones.encoder import Encoder
+    from vlad.scoring.pictures import PictureScorer
 
-_ASPECT_TOLERANCE = 1.15
-_ENLARGED = 0.5  # a reference smaller than this share of the model's input has little to show
+_KEPT_BYTES = 512 * 2**20  # decoded pictures are kept up to here while fitting; more are read again when they are needed
 
 
-def fit_memory(detector: AnomalyDetector, memory: ReferenceMemory, references: Any, on_error: str) -> ReferenceMemory:
-    """`memory` with the references added and calibrated; see `AnomalyDetector.fit`."""
+def fit_memory(
+    memory: ReferenceMemory, encoder: Encoder, scorer: PictureScorer, sources: Any, *, on_error: str = "warn", max_pixels: int = 100_000_000
+) -> FitReport:
+    """Add the pictures of `sources` to `memory` and calibrate it anew. The order of the pictures never matters.
+
+    Args:
+        memory: changed in place; after an error it is of no use.
+        encoder: the backbones.
+        scorer: scores pictures against `memory` under the conditions that its thresholds are for.
+        sources: pictures, folders, or a mixture; see `read_image`.
+        on_error: an unreadable picture is reported ("warn") or raises its ImageReadError ("raise").
+        max_pixels: larger pictures are refused.
+
+    Raises:
+        ImageReadError: no picture could be read, or one could not and `on_error` is "raise".
+        ConfigError: no pictures.
+    """
     if on_error not in ("warn", "raise"):
         raise ConfigError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
-    read = partial(read_image, max_pixels=detector.config.max_pixels)
+    read = partial(read_image, max_pixels=max_pixels)
     known = {reference.sha256 for reference in memory.references.values()}
     found: dict[str, Reference] = {}
     failed: list[ImageReadError] = []
     duplicates: list[str] = []
-    sources = list(_sources(references, failed, on_error))
-    for number, source in enumerate(sources):
+    seen = _Seen()
+    for number, source in enumerate(_pictures(sources, failed, on_error)):
         try:
             picture = read(source)
         except ImageReadError as error:
@@ -48,51 +63,68 @@ def fit_memory(detector: AnomalyDetector, memory: ReferenceMemory, references: A
             duplicates.append(path or f"reference {number + 1}")
         else:
             found[reference.sha256] = reference
-    if not found and not duplicates:  # said once, in the error, and not in warnings as well
+            seen.keep(reference, picture)
+    if not found and not duplicates:
         if failed:
             raise (
                 failed[0] if len(failed) == 1 else ImageReadError(f"none of {len(failed)} references could be read; the first: {failed[0]}")
             )
         raise ConfigError("expected at least one normal picture as reference, got none")
-    _report(detector, [*memory.references.values(), *found.values()], failed, duplicates)
+    notes = list(odd_sizes([*memory.references.values(), *found.values()], encoder.size))
     if found:
         memory.settle(len(memory.references) + len(found))
-        # Sorted, so that the order in which they were given never matters, to a coreset neither. Read again rather than held: 1,000
-        # decoded pictures fill a memory that their tokens do not.
+        # Sorted, so that the order in which they were given never matters, to a coreset neither.
         ordered = [found[key] for key in sorted(found)]
-        memory.add(((reference, _seen_again(reference)) for reference in ordered), detector.encoder, partial(_crops, detector))
+        memory.add(((reference, seen.again(reference)) for reference in ordered), encoder, scorer.crops)
         if memory.settings.foreground and memory.foreground is None:
-            warnings.warn("the part does not stand out from its background clearly enough; the whole picture is looked at", VladWarning, 4)
-    _calibrate(detector, memory)
-    return memory
+            notes.append("the part does not stand out from its background clearly enough; the whole picture is looked at")
+    notes += calibrate(memory, scorer, seen=seen)
+    return FitReport(tuple(failed), tuple(duplicates), tuple(notes))
 
 
-def forget(detector: AnomalyDetector, references: Any) -> ReferenceMemory:
-    """A copy of the detector's memory without these references, calibrated anew; see `AnomalyDetector.remove_references`."""
-    if detector.memory is None:
-        raise ConfigError("there are no references to remove; fit() some first")
-    memory = detector.memory.copy()
-    given = [references] if _is_one(references) else list(references)
-    for item in given:
+def forget(memory: ReferenceMemory, scorer: PictureScorer, references: Any, *, max_pixels: int = 100_000_000) -> FitReport:
+    """Remove references, given as pictures or as `Reference`s, from `memory` in place, and calibrate it anew.
+
+    Raises:
+        ConfigError: one of them is not remembered, or none would be left.
+    """
+    count = len(memory.references)
+    for item in [references] if _is_one(references) else list(references):
         if isinstance(item, int):
             raise ConfigError(
                 f"expected pictures or entries of detector.references, got the number {item}; write detector.references[{item}]"
             )
-        wanted = item.sha256 if isinstance(item, Reference) else fingerprint(read_image(item, max_pixels=detector.config.max_pixels))
+        wanted = item.sha256 if isinstance(item, Reference) else fingerprint(read_image(item, max_pixels=max_pixels))
         numbers = [number for number, reference in memory.references.items() if reference.sha256 == wanted]
         if not numbers:
-            raise ConfigError(f"{describe_source(item)} is not among the {len(detector.references)} references; see detector.references")
+            raise ConfigError(f"{describe_source(item)} is not among the {count} references; see detector.references")
         memory.remove(numbers[0])
     if not memory.references:
         raise ConfigError("no reference would be left; fit() others instead")
-    _calibrate(detector, memory)
-    return memory
+    return FitReport(notes=tuple(calibrate(memory, scorer)))
 
 
-def _calibrate(detector: AnomalyDetector, memory: ReferenceMemory) -> None:
-    """Score every reference as if it were none; slightly changed views if there is only one, and beside them if there are few."""
-    config = detector.config
-    scorer = detector.picture_scorer(class_name=None, config=config, maps=True, batch_size=8, memory=memory)
+def recalibrated(memory: ReferenceMemory, scorer: PictureScorer) -> ReferenceMemory:
+    """A copy of `memory` that is calibrated under the scorer's conditions.
+
+    Raises:
+        ConfigError: a reference cannot be seen again, so that only a mixture of conditions could be had.
+    """
+    other = memory.copy()
+    calibrate(other, replace(scorer, memory=other))
+    return other
+
+
+def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | None = None) -> list[str]:
+    """Score every reference as if it were none; slightly changed views if there is only one, and beside them if there are few.
+
+    Returns:
+        A remark if a reference cannot be seen again; its old score stays.
+
+    Raises:
+        ConfigError: a reference cannot be seen again, and the conditions are others than those of its old score.
+    """
+    seen = seen or _Seen()
     kept: list[str] = []
     views: list[tuple[float, float]] = []
     is_only = len(memory.references) == 1
@@ -103,7 +135,7 @@ def _calibrate(detector: AnomalyDetector, memory: ReferenceMemory) -> None:
 
     for number, reference in memory.references.items():
         try:
-            picture = _seen_again(reference)
+            picture = seen.again(reference)
         except ImageReadError:
             kept.append(reference.path or f"reference {number + 1}")
             continue
@@ -113,23 +145,51 @@ def _calibrate(detector: AnomalyDetector, memory: ReferenceMemory) -> None:
             (memory.scores[number],) = score((picture,), without)
         if len(memory.references) <= FEW:
             views += score(slight_changes(picture), without)
-    if kept:
-        names = f"{kept[0]}{f' and {len(kept) - 1} more' if len(kept) > 1 else ''}"
-        warnings.warn(f"{names} cannot be seen again, so old scores stay in the calibration; fit() anew if that matters", VladWarning, 5)
+    names = f"{kept[0]}{f' and {len(kept) - 1} more' if len(kept) > 1 else ''}" if kept else ""
+    before = None if memory.calibration is None else memory.calibration.conditions
+    if kept and before is not None and (changed := scorer.conditions.changed(before)):
+        raise ConfigError(
+            f"with {', '.join(changed)} the threshold has to be calibrated anew, and {names} cannot be seen again; "
+            "leave the settings as they were, set threshold, or fit again"
+        )
     is_held_out = not (is_only and views)
-    memory.noun = detector.prompts.noun(config.class_name)
     images, pixels = _columns(list(memory.scores.values()) if is_held_out else views)
     image_views, pixel_views = _columns(views if is_held_out else [])
     if images:
-        memory.calibration = Calibration(images, pixels, is_held_out, image_views, pixel_views)
-    if len(memory.references) <= FEW and config.threshold is None:
-        count = len(memory.references)
-        warnings.warn(
-            f"the threshold from {count} reference{'s' if count > 1 else ''} is a guess and can be far off; give more normal pictures "
-            f"({references_needed(config.fpr_limit)} promise {config.fpr_limit:.1%}), or set threshold",
-            VladWarning,
-            5,
-        )
+        memory.calibration = Calibration(images, pixels, is_held_out, image_views, pixel_views, scorer.conditions)
+    return [f"{names} cannot be seen again, so old scores stay in the calibration; fit() anew if that matters"] if kept else []
+
+
+class _Seen:
+    """Decoded references, kept while there is room, so that each is decoded once."""
+
+    def __init__(self) -> None:
+        self._pictures: dict[str, np.ndarray] = {}
+        self._bytes = 0
+
+    def keep(self, reference: Reference, picture: np.ndarray) -> None:
+        """Hold a picture if there is room."""
+        if self._bytes + picture.nbytes <= _KEPT_BYTES:
+            self._pictures[reference.sha256] = picture
+            self._bytes += picture.nbytes
+
+    def again(self, reference: Reference) -> np.ndarray:
+        """The picture of a reference.
+
+        Raises:
+            ImageReadError: it is gone or has changed.
+        """
+        if reference.sha256 in self._pictures:
+            return self._pictures[reference.sha256]
+        if reference.read is not None:
+            picture = reference.read()
+        elif reference.path is not None:
+            picture = read_image(reference.path, max_pixels=reference.size[0] * reference.size[1])
+        else:
+            raise ImageReadError("a reference that came as data is not kept")
+        if fingerprint(picture) != reference.sha256:
+            raise ImageReadError(f"{reference.path}: has changed since it was remembered")
+        return picture
 
 
 def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -137,32 +197,7 @@ def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tup
     return tuple(sorted(image for image, _ in results)), tuple(sorted(pixel for _, pixel in results))
 
 
-def _seen_again(reference: Reference) -> np.ndarray:
-    """The picture of a reference.
-
-    Raises:
-        ImageReadError: it is gone or has changed.
-    """
-    if reference.read is not None:
-        picture = reference.read()
-    elif reference.path is not None:
-        picture = read_image(reference.path, max_pixels=reference.size[0] * reference.size[1])
-    else:
-        raise ImageReadError("a reference that came as data is not kept")
-    if fingerprint(picture) != reference.sha256:
-        raise ImageReadError(f"{reference.path}: has changed since it was remembered")
-    return picture
-
-
-def _crops(detector: AnomalyDetector, picture: np.ndarray) -> Iterator[np.ndarray]:
-    """The tiles in which a picture of this size is looked at; none if it fits in one."""
-    tile = detector.config.tile
-    if tile is None or max(picture.shape[:2]) <= tile:
-        return iter(())
-    return tiles(picture, tile_grid(picture, detector.config, detector.encoder.size))
-
-
-def _sources(references: Any, failed: list[ImageReadError], on_error: str) -> Iterator[Any]:
+def _pictures(references: Any, failed: list[ImageReadError], on_error: str) -> Iterator[Any]:
     """Each picture; a folder is the pictures in it."""
     for item in [references] if _is_one(references) else references:
         if not isinstance(item, (str, Path)) or not Path(item).is_dir():
@@ -182,31 +217,3 @@ def _is_one(references: Any) -> bool:
     if isinstance(references, (str, bytes, bytearray, memoryview, Path, Reference)) or hasattr(references, "read"):
         return True
     return not isinstance(references, Iterable)
-
-
-def _report(detector: AnomalyDetector, references: list[Reference], failed: list[ImageReadError], duplicates: list[str]) -> None:
-    """Say what was left out and what is odd."""
-
-    def note(text: str) -> None:
-        warnings.warn(text, VladWarning, stacklevel=5)
-
-    for error in failed:
-        note(f"left out of the references: {error}")
-    if duplicates:
-        more = f" and {len(duplicates) - 1} more" if len(duplicates) > 1 else ""
-        note(f"{duplicates[0]}{more}: the same picture is a reference already, left out")
-    if not references:
-        return
-    least = _ENLARGED * detector.encoder.size
-    small = sorted((reference for reference in references if min(reference.size) < least), key=lambda reference: min(reference.size))
-    if small:
-        note(
-            f"{small[0].path or 'a reference'}: {small[0].size[1]} x {small[0].size[0]} pixels are enlarged to {detector.encoder.size}, "
-            f"they show little ({len(small)} of {len(references)} references are below {least:.0f} pixels)"
-        )
-    aspects = [width / height for height, width in (reference.size for reference in references)]
-    if max(aspects) > _ASPECT_TOLERANCE * min(aspects):
-        note(
-            f"the references have different shapes, width to height from {min(aspects):.2f} to {max(aspects):.2f}; compare pictures of the "
-            "same framing"
-        )

@@ -13,18 +13,19 @@ import numpy as np
 from vlad.config import DetectorConfig
 from vlad.references.augment import rotations, valid_patches
 from vlad.references.calibration import Calibration
+from vlad.scoring.base import PATCHES, window_bank
+from vlad.scoring.methods import find_method
+from vlad.scoring.pictures import Conditions
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.encoder import Encoder, View
+    from vlad.scoring.base import Bank, Comparison
     from vlad.scoring.coreset import CoresetLoss
     from vlad.scoring.foreground import Foreground
-    from vlad.scoring.memory import Bank
 
-SCORERS = ("winclip", "nearest", "subspace")
-_PATCHES = "patches"
-_FEW, _FEW_ROTATIONS = 16, 8
+_FEW = 16  # up to so many references turned copies stand for the angles that are missing
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,6 @@ class MemorySettings:
     tile: int | None = None
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """How far a picture lies from the references: a score in [0, 1], and the distances (P,) of its patches on their grid."""
-
-    score: float
-    distances: Tensor
-    grid: tuple[int, int]
-    shown: tuple[float, float]
-
-
 class ReferenceMemory:
     """Banks of normal tokens, the references they came from, and thresholds calibrated on them.
 
@@ -91,7 +82,6 @@ class ReferenceMemory:
         embeddings: by number, the unit embedding (E,) of the whole reference.
         calibration: scores of normal pictures, None before they were computed.
         scores: by number of the reference, its own (image, pixel) scores behind the calibration.
-        noun: the class name that the calibration's text scores were made with.
         loss: what the coreset cost.
     """
 
@@ -99,21 +89,21 @@ class ReferenceMemory:
         from vlad.scoring.coreset import CoresetLoss
 
         self.settings = settings
+        self._method = find_method(settings.scorer)
         self.references: dict[int, Reference] = {}
         self.embeddings: dict[int, Tensor] = {}
         self.calibration: Calibration | None = None
         self.scores: dict[int, tuple[float, float]] = {}
-        self.noun: str | None = None
         self.loss: CoresetLoss = CoresetLoss()
         self.foreground: Foreground | None = None
-        self.banks: dict[str, Bank] = {name: self._new_bank() for name in self._bank_names()}
+        self.banks: dict[str, Bank] = {name: self._method.new_bank() for name in self._bank_names()}
         self._next = 0
 
     def copy(self) -> ReferenceMemory:
         """A memory that can be changed without changing this one."""
         other = ReferenceMemory(self.settings)
         other.references, other.embeddings, other.scores = dict(self.references), dict(self.embeddings), dict(self.scores)
-        other.calibration, other.noun, other.loss, other.foreground = self.calibration, self.noun, self.loss, self.foreground
+        other.calibration, other.loss, other.foreground = self.calibration, self.loss, self.foreground
         other.banks = {name: bank.copy() for name, bank in self.banks.items()}
         other._next = self._next
         return other
@@ -122,16 +112,25 @@ class ReferenceMemory:
         """Choose the number of rotations for `count` references, unless it is given or was chosen before.
 
         A few references show a part at a few angles only, and turned copies stand for those that are missing; many need no copies, which
-        would cost as many passes. WinCLIP+ knows none.
+        would cost as many passes. How many angles are worth it, the method says.
         """
         if self.settings.rotations is None:
-            turns = _FEW_ROTATIONS if self.settings.scorer != "winclip" and count <= _FEW else 1
-            self.settings = replace(self.settings, rotations=turns)
+            self.settings = replace(self.settings, rotations=self._method.turns if count <= _FEW else 1)
+
+    @property
+    def method(self) -> str:
+        """Name of the scoring method."""
+        return self.settings.scorer
+
+    @property
+    def takes_coreset(self) -> bool:
+        """False if the method keeps no tokens that could be left out."""
+        return self._method.takes_coreset
 
     @property
     def scales(self) -> tuple[int, ...]:
         """Scales of the windows that `compare` needs in a view, beside patch tokens."""
-        return self.settings.scales if self.settings.scorer == "winclip" else ()
+        return self.settings.scales if self._method.needs_windows else ()
 
     def add(
         self, pictures: Iterable[tuple[Reference, np.ndarray]], encoder: Encoder, views: Callable[[np.ndarray], Iterator[np.ndarray]]
@@ -170,27 +169,12 @@ class ReferenceMemory:
             kept.pop(number, None)
 
     def compare(self, view: View, *, top_share: float, without: int | None = None) -> Comparison:
-        """How far a view lies from the references, as if the one numbered `without` had never been added.
-
-        - `winclip`: the mean of patch and window association, the score its maximum (WinCLIP+, arXiv 2303.14814).
-        - `nearest`, `subspace`: the distance of each patch token, 0 outside the foreground if there is one; the score is the mean of the
-          highest `top_share` (AnomalyDINO, arXiv 2405.14529).
+        """How far a view lies from the references, as if the one numbered `without` had never been added; see `Method.compare`.
 
         Raises:
             ConfigError: the tokens are of another width than those remembered.
         """
-        from vlad.scoring.memory import mean_of_top, winclip_map
-
-        assert view.patches is not None  # the caller asked for them
-        patches = view.patches
-        distances = self.banks[_PATCHES].distances(patches.tokens, without=without)
-        if self.settings.scorer == "winclip":
-            windows = {scale: self.banks[_window(scale)].distances(values[0], without=without) for scale, values in view.windows.items()}
-            distances = winclip_map(distances, windows, patches.grid)
-            return Comparison(float(distances.max()), distances, patches.grid, patches.shown)
-        if self.foreground is not None:
-            distances = distances * self.foreground.mask(patches.tokens, patches.grid)
-        return Comparison(mean_of_top(distances, top_share), distances, patches.grid, patches.shown)
+        return self._method.compare(self.banks, view, top_share=top_share, foreground=self.foreground, without=without)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain JSON values, and tensors on the CPU by name."""
@@ -201,11 +185,12 @@ class ReferenceMemory:
         tensors["embeddings"] = torch.stack([self.embeddings[number] for number in numbers])
         if self.foreground is not None:
             tensors["foreground"] = self.foreground.direction
+        conditions = None if self.calibration is None else self.calibration.conditions
         values = {
             "settings": asdict(self.settings) | {"scales": list(self.settings.scales)},
             "references": {str(number): self.references[number].to_dict() for number in numbers},
             "next": self._next,
-            "noun": self.noun,
+            "noun": None if conditions is None else conditions.noun,
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "scores": {str(number): list(scores) for number, scores in self.scores.items()},
             "coreset_loss": asdict(self.loss),
@@ -234,9 +219,8 @@ class ReferenceMemory:
             raise ValueError(f"{len(tensors['embeddings'])} embeddings of {len(memory.references)} references")
         memory.embeddings = dict(zip(memory.references, tensors["embeddings"].to(device), strict=True))
         memory._next = int(values["next"])
-        memory.noun = values["noun"]
-        if not isinstance(memory.noun, (str, NoneType)):
-            raise TypeError(f"expected noun as a text or null, got {memory.noun!r}")
+        if not isinstance(values["noun"], (str, NoneType)):
+            raise TypeError(f"expected noun as a text or null, got {values['noun']!r}")
         memory.scores = {int(number): (float(image), float(pixel)) for number, (image, pixel) in values["scores"].items()}
         if values["calibration"] is not None:
             kept = values["calibration"]
@@ -246,6 +230,7 @@ class ReferenceMemory:
                 bool(kept["is_held_out"]),
                 tuple(map(float, kept.get("image_view_scores", ()))),  # folders of earlier versions have none
                 tuple(map(float, kept.get("pixel_view_scores", ()))),
+                None if kept.get("conditions") is None else _conditions(kept["conditions"]),
             )
         loss = values["coreset_loss"]
         memory.loss = CoresetLoss(int(loss["tokens"]), int(loss["kept"]), float(loss["radius"]), float(loss["mean"]))
@@ -254,13 +239,13 @@ class ReferenceMemory:
         return memory
 
     def _bank_names(self) -> list[str]:
-        return [_PATCHES, *(map(_window, self.settings.scales) if self.settings.scorer == "winclip" else ())]
+        return [PATCHES, *map(window_bank, self.scales)]
 
-    def _new_bank(self) -> Bank:
-        from vlad.scoring.memory import MemoryBank
-        from vlad.scoring.subspace import SubspaceBank
 
-        return SubspaceBank() if self.settings.scorer == "subspace" else MemoryBank()
+def _conditions(values: Mapping[str, Any]) -> Conditions:
+    """The inverse of `asdict`."""
+    scales = values["scales"]
+    return Conditions(**(dict(values) | {"scales": None if scales is None else tuple(scales)}))
 
 
 class _Pending:
@@ -279,10 +264,10 @@ class _Pending:
         assert view.patches is not None
         patches = view.patches
         valid = torch.from_numpy(valid_patches(mask, patches.grid, patches.shown)).to(patches.tokens.device)
-        self._put(_PATCHES, patches.tokens[valid], number)
+        self._put(PATCHES, patches.tokens[valid], number)
         for scale, values in view.windows.items():
             inside = valid[window_indices(patches.grid, scale).to(valid.device)].all(1)
-            self._put(_window(scale), values[0][inside], number)
+            self._put(window_bank(scale), values[0][inside], number)
 
     def finish(self) -> None:
         """Hand over what is left."""
@@ -309,13 +294,9 @@ class _Pending:
         tokens, owners = (torch.cat(parts) for parts in zip(*self._tokens[name], strict=True))
         self._tokens[name] = []
         share = self._memory.settings.coreset
-        if share is not None and share < 1 and self._memory.settings.scorer != "subspace":
+        if share is not None and share < 1 and self._memory.takes_coreset:
             kept, loss = greedy_coreset(tokens, share)
             tokens, owners = tokens[kept], owners[kept]
-            if name == _PATCHES:
+            if name == PATCHES:
                 self._memory.loss = self._memory.loss + loss
         self._memory.banks[name].add(tokens, owners)
-
-
-def _window(scale: int) -> str:
-    return f"windows_{scale}"

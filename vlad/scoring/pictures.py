@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from vlad.backbones.base import PatchTokens
     from vlad.backbones.encoder import Encoder, View
-    from vlad.config import DetectorConfig
-    from vlad.references import ReferenceMemory
+    from vlad.scoring.base import Comparison
     from vlad.scoring.text import TextScores
 
 
@@ -35,13 +34,19 @@ class Scored:
 class TextSide:
     """The zero-shot side: unit vectors (2, D) of normal and anomalous text, and how embeddings are compared with them.
 
-    `rarity` is the weight of rarity inside the picture, and `rarity_centre` the rarity that speaks neither for nor against an anomaly.
+    Attributes:
+        noun: the class name in the sentences.
+        prompts: fingerprint of the prompt set.
+        rarity: weight of rarity inside the picture.
+        rarity_centre: the rarity that speaks neither for nor against an anomaly.
     """
 
     vectors: Tensor
     grid: tuple[int, int]
     scales: tuple[int, ...]
     temperature: float
+    noun: str = ""
+    prompts: str = ""
     rarity: float = 0.0
     rarity_centre: float = 0.25
 
@@ -50,6 +55,53 @@ class TextSide:
         import torch
 
         return torch.sigmoid(torch.logit(text, eps=1e-6) + self.rarity * (rare - self.rarity_centre))
+
+
+class Remembered(Protocol):
+    """Normal pictures, as a scorer needs them; `vlad.references.ReferenceMemory` is one."""
+
+    @property
+    def method(self) -> str:
+        """Name of the scoring method."""
+        ...
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """Scales of the windows that `compare` needs in a view, beside patch tokens."""
+        ...
+
+    def compare(self, view: View, *, top_share: float, without: int | None = None) -> Comparison:
+        """How far a view lies from them, as if the one numbered `without` had never been seen."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """All that decides the score of a picture beside the picture, the model and the references themselves. A threshold is worth something
+    only for scores made under the conditions that it was made under. (Rarity is none of them: beside references it plays no part.)
+
+    Attributes:
+        scorer: the scoring method.
+        top_share: share of the patches whose mean is the score.
+        tile, tile_overlap: how large pictures are looked at; the overlap is None without tiles.
+        text_weight: weight of the text score. Where it is 0 the words decide nothing, and all below is None.
+        scales, temperature, prompts, noun: windows, softmax temperature, fingerprint of the prompt set and class name of the text score.
+    """
+
+    scorer: str
+    top_share: float
+    tile: int | None
+    tile_overlap: float | None
+    text_weight: float
+    scales: tuple[int, ...] | None = None
+    temperature: float | None = None
+    prompts: str | None = None
+    noun: str | None = None
+
+    def changed(self, before: Conditions) -> list[str]:
+        """Each field that differs from `before`, as "NAME=NOW instead of BEFORE"."""
+        names = (field.name for field in fields(self) if getattr(self, field.name) != getattr(before, field.name))
+        return [f"{name}={getattr(self, name)!r} instead of {getattr(before, name)!r}" for name in names]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,23 +120,55 @@ class PictureScorer:
         text: the zero-shot side, None for a backbone that knows no words.
         memory: the references, None for zero-shot.
         text_weight: w, ignored without references.
-        config: settings.
+        top_share: share of the highest patch distances whose mean is the score beside references; `winclip` takes the maximum.
+        tile: side in pixels of overlapping tiles for pictures larger than that; None looks at them as a whole.
+        tile_overlap: share of a tile's side that neighbours share at least.
         maps: False gives image scores alone.
         batch_size: pictures or tiles that go through a backbone together.
     """
 
     encoder: Encoder
     text: TextSide | None
-    memory: ReferenceMemory | None
+    memory: Remembered | None
     text_weight: float
-    config: DetectorConfig
-    maps: bool
-    batch_size: int
+    top_share: float
+    tile: int | None = None
+    tile_overlap: float = 0.25
+    maps: bool = True
+    batch_size: int = 8
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the scores beside the references are made under.
+
+        Raises:
+            ValueError: there are no references.
+        """
+        if self.memory is None:
+            raise ValueError("conditions are those of a comparison with references, and there are none")
+        text = self.text if self.text_weight > 0 else None
+        return Conditions(
+            scorer=self.memory.method,
+            top_share=self.top_share,
+            tile=self.tile,
+            tile_overlap=None if self.tile is None else self.tile_overlap,
+            text_weight=self.text_weight,
+            scales=None if text is None else text.scales,
+            temperature=None if text is None else text.temperature,
+            prompts=None if text is None else text.prompts,
+            noun=None if text is None else text.noun,
+        )
+
+    def crops(self, picture: np.ndarray) -> Iterator[np.ndarray]:
+        """The tiles in which a picture uint8 (H, W, 3) of this size is looked at beside the whole; none if it fits in one."""
+        if self.tile is None or max(picture.shape[:2]) <= self.tile:
+            return iter(())
+        return _tiles(picture, self._tile_grid(picture, self.tile))
 
     def score(self, pictures: list[np.ndarray], *, without: int | None = None) -> list[Scored]:
         """Score pictures uint8 (H, W, 3): those that fit in a tile in one batch, each larger one by its tiles; as if the reference
         numbered `without` had never been added."""
-        is_large = [self.config.tile is not None and max(picture.shape[:2]) > self.config.tile for picture in pictures]
+        is_large = [self.tile is not None and max(picture.shape[:2]) > self.tile for picture in pictures]
         small = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if not large], self.maps, without))
         whole = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if large], False, without))
         return [
@@ -106,7 +190,7 @@ class PictureScorer:
     def _fuse(self, view: View, size: tuple[int, ...], weight: float, maps: bool, without: int | None) -> Scored:
         import torch
 
-        from vlad.scoring.memory import mean_of_top
+        from vlad.scoring.base import mean_of_top
 
         height, width = size[:2]
         text = self._score_text(view, maps and weight > 0)
@@ -119,13 +203,13 @@ class PictureScorer:
             parts["text_map_max"] = float(text.multi_scale.max())
         if self.memory is None and self.text is not None and self.text.rarity > 0 and view.patches is not None:
             rare = self._score_rarity(view.patches)
-            parts["rarity"] = mean_of_top(rare, self.config.top_share)
+            parts["rarity"] = mean_of_top(rare, self.top_share)
             score = float(self.text.with_rarity(torch.tensor(score), torch.tensor(parts["rarity"])))
             if anomaly_map is not None:
                 spread = torch.from_numpy(_upsampled(rare[None], view.patches.grid, view.patches.shown, (height, width)))
                 anomaly_map = self.text.with_rarity(torch.from_numpy(anomaly_map), spread).numpy()
         if self.memory is not None:
-            found = self.memory.compare(view, top_share=self.config.top_share, without=without)
+            found = self.memory.compare(view, top_share=self.top_share, without=without)
             score += (1 - weight) * found.score
             parts["reference"] = found.score
             parts["reference_map_max"] = float(found.distances.max())
@@ -153,11 +237,12 @@ class PictureScorer:
 
     def _score_tiles(self, picture: np.ndarray, whole: Scored, without: int | None) -> Scored:
         """The blended map of a picture's tiles; its score is the highest of the tiles and of the whole, so that a small defect counts."""
-        grid = tile_grid(picture, self.config, self.encoder.size)
+        assert self.tile is not None  # only a larger picture than a tile comes here
+        grid = self._tile_grid(picture, self.tile)
         best: list[float] = []
 
         def tile_maps() -> Iterator[np.ndarray]:
-            crops = tiles(picture, grid)
+            crops = _tiles(picture, grid)
             while some := list(islice(crops, self.batch_size)):
                 for scored in self._score(some, self.maps, without):
                     best.append(scored.score)
@@ -171,14 +256,11 @@ class PictureScorer:
             return Scored(score, None, parts, whole.embedding)
         return Scored(score, blended, parts | {"map_max": float(blended.max())}, whole.embedding)
 
-
-def tile_grid(picture: np.ndarray, config: DetectorConfig, least: int) -> TileGrid:
-    """The tiles of a picture uint8 (H, W, 3) that is larger than the configured tile."""
-    assert config.tile is not None
-    return TileGrid.over(picture.shape[0], picture.shape[1], config.tile, overlap=config.tile_overlap, least=least)
+    def _tile_grid(self, picture: np.ndarray, tile: int) -> TileGrid:
+        return TileGrid.over(picture.shape[0], picture.shape[1], tile, overlap=self.tile_overlap, least=self.encoder.size)
 
 
-def tiles(picture: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:
+def _tiles(picture: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:
     """Crops of the picture, in the order of the grid's boxes."""
     return (picture[top:bottom, left:right] for left, top, right, bottom in grid.boxes())
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlad.errors import ConfigError
+from vlad.scoring.base import Method
 
 
 class SubspaceBank:
@@ -52,7 +53,7 @@ class SubspaceBank:
         self._fitted = None
 
     def distances(self, tokens: Tensor, *, without: int | None = None) -> Tensor:
-        """See `vlad.scoring.memory.Bank.distances`.
+        """See `vlad.scoring.base.Bank.distances`.
 
         Raises:
             ConfigError: nothing is left to compare with.
@@ -98,3 +99,16 @@ class SubspaceBank:
         self._sums = dict(zip(owners, state["sums"], strict=True))
         self._moments = dict(zip(owners, state["moments"], strict=True))
         self._fitted = None
+
+
+class Subspace(Method):
+    """Its time does not grow with the references."""
+
+    summary = "what the principal components of the normal patches leave over; its time does not grow with the references"
+    takes_coreset = False
+
+    def new_bank(self) -> SubspaceBank:
+        return SubspaceBank()
+
+
+METHOD = Subspace()

@@ -5,13 +5,21 @@ Axes: N pictures, P patches, W windows, D joint embedding, T prompts.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vlad.scoring.windows import harmonic_mean, windows_to_patches
+
+if TYPE_CHECKING:
+    from vlad.backbones.base import Backbone
+    from vlad.prompts.ensemble import PromptEnsemble
+
+_KEPT = 64  # text vectors of so many (prompt set, class name) pairs are kept; each is two vectors
 
 
 @dataclass(frozen=True)
@@ -48,3 +56,36 @@ def score_text(image: Tensor, windows: dict[int, Tensor], vectors: Tensor, *, gr
         for scale, embeddings in windows.items()
     }
     return TextScores(image=score, scales=scales, multi_scale=harmonic_mean([score[:, None], *scales.values()]) if scales else None)
+
+
+class TextVectors:
+    """The two vectors of each (prompt set, class name) that was asked for, on one joint backbone.
+
+    Attributes:
+        known: vectors (2, D) by fingerprint of the prompt set and noun, the last used last.
+    """
+
+    def __init__(self, joint: Backbone, known: OrderedDict[tuple[str, str], Tensor] | None = None) -> None:
+        self.joint = joint
+        self.known: OrderedDict[tuple[str, str], Tensor] = OrderedDict() if known is None else known
+
+    def copy(self) -> TextVectors:
+        """Starts with the same vectors and goes its own way."""
+        return TextVectors(self.joint, OrderedDict(self.known))
+
+    def of(self, prompts: PromptEnsemble, class_name: str | None) -> Tensor:
+        """Unit vectors (2, D) of the normal and the anomalous sentences, float32.
+
+        Raises:
+            PromptError: the class name cannot be put into a sentence.
+        """
+        key = (prompts.fingerprint, prompts.noun(class_name))
+        if key in self.known:
+            self.known.move_to_end(key)
+            return self.known[key]
+        normal, anomalous = prompts.sentences(class_name)
+        embeddings = self.joint.encode_text([*normal, *anomalous])
+        self.known[key] = text_vectors(embeddings[: len(normal)], embeddings[len(normal) :])
+        if len(self.known) > _KEPT:
+            self.known.popitem(last=False)
+        return self.known[key]

@@ -1,6 +1,19 @@
 """Sliding windows over a grid of patches: which patches a window covers, and how window scores become a patch map.
 
 Axes: N pictures, P = rows * cols patches, W windows, s window side in patches. Windows lie at stride 1, in row-major order.
+
+    a grid of 4 x 4 patches        windows of 2 x 2, W = 9       of 3 x 3, W = 4        how many windows of 2 x 2 cover a patch
+
+    +--+--+--+--+                  +=====+--+--+                 +========+--+          1  2  2  1
+    | 0| 1| 2| 3|                  |  0  | 2| 3|                 |        | 3|          2  4  4  2
+    +--+--+--+--+                  |     +=====+                 |    0   +--+          2  4  4  2
+    | 4| 5| 6| 7|                  +=====|  5  |                 |        | 7|          1  2  2  1
+    +--+--+--+--+                  | 8| 9|     |                 +========+--+
+    | 8| 9|10|11|                  +--+--+=====+                 | 8| 9|10|11|          the map at a patch is the harmonic mean
+    +--+--+--+--+                  |12|13|14|15|                 +--+--+--+--+          of the scores of those windows, and the
+    |12|13|14|15|                  +--+--+--+--+                 |12|13|14|15|          multi-scale map that of all scales' maps
+    +--+--+--+--+                  0 covers 0 1 4 5              +--+--+--+--+          and of the score of the whole picture
+                                   5 covers 6 7 10 11
 """
 
 from __future__ import annotations

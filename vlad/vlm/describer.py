@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 _COLD_SHARE, _COLD_WEIGHT = 0.3, 0.5  # the coldest share of windows, and how much of their score is taken off
 _TEMPERATURE = 0.1  # of the softmax
 _ALTERNATIVES = 4  # further types that a defect carries
-_CACHE = 32  # text vectors of so many class names are kept
+_CACHE = 32  # text vectors of so many class names are kept for a backbone, as long as it lives
+_Vectors: TypeAlias = "OrderedDict[tuple[tuple[str, tuple[str, ...]], ...], tuple[tuple[str, ...], Tensor]]"  # by types and their sentences
+_KEPT: WeakKeyDictionary[Backbone, _Vectors] = WeakKeyDictionary()
 
 
 class Describer:
@@ -47,7 +50,7 @@ class Describer:
         self.backbone = backbone
         self.vocabulary = vocabulary
         self.temperature = temperature
-        self._vectors: OrderedDict[str, tuple[tuple[str, ...], Tensor]] = OrderedDict()
+        self._vectors: _Vectors = OrderedDict() if backbone is None else _KEPT.setdefault(backbone, OrderedDict())
 
     def describe(self, prediction: Prediction, picture: np.ndarray, places: Sequence[Place]) -> tuple[Defect, ...]:
         """One defect for each place, in order.
@@ -103,9 +106,6 @@ class Describer:
         from torch.nn import functional as F
 
         assert self.backbone is not None
-        if class_name in self._vectors:
-            self._vectors.move_to_end(class_name)
-            return self._vectors[class_name]
         known = {
             type_: [phrase for phrase in self.vocabulary.types[type_] if self._knows(phrase)]
             for type_ in self.vocabulary.types_for(class_name)
@@ -115,16 +115,20 @@ class Describer:
         sentences = {type_: self.vocabulary.sentences(class_name, type_, phrases) for type_, phrases in known.items() if phrases}
         if not sentences:
             return (), torch.empty(0)
+        key = tuple((type_, tuple(texts)) for type_, texts in sentences.items())
+        if key in self._vectors:
+            self._vectors.move_to_end(key)
+            return self._vectors[key]
         embeddings = F.normalize(self.backbone.encode_text([text for texts in sentences.values() for text in texts]).float(), dim=-1)
         means = [part.mean(0) for part in embeddings.split([len(texts) for texts in sentences.values()])]
-        self._vectors[class_name] = tuple(sentences), F.normalize(torch.stack(means), dim=-1)
+        self._vectors[key] = tuple(sentences), F.normalize(torch.stack(means), dim=-1)
         if len(self._vectors) > _CACHE:
             self._vectors.popitem(last=False)
-        return self._vectors[class_name]
+        return self._vectors[key]
 
     def _knows(self, phrase: str) -> bool:
         """False if the backbone says that it never learned a word of the phrase; a CLIP knows every word."""
-        unknown_words = getattr(self.backbone, "unknown_words", None)
+        unknown_words = None if self.backbone is None else self.backbone.advice.unknown_words
         return unknown_words is None or not unknown_words([phrase])
 
     def write(self, evidence: Evidence, defects: Sequence[Defect], question: str, unnamed: Sequence[str] = ()) -> str:
@@ -136,7 +140,7 @@ class Describer:
             asked=self.vocabulary.asked_for(question),
             types=self.vocabulary.types_for(evidence.class_name),
             unnamed=unnamed,
-            reliability=getattr(self.backbone, "type_reliability", ""),
+            reliability="" if self.backbone is None else self.backbone.advice.type_reliability,
         )
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vlad.errors import ConfigError, ImageReadError, VladWarning, VlmError
+from vlad.errors import ConfigError, ImageReadError, VlmError, warn
 from vlad.pictures.reading import ImageSource, read_image
 from vlad.vlm.answer import Answer, Defect, Evidence
 from vlad.vlm.backends.base import Limits, Message, Reply, VlmBackend
@@ -25,8 +24,10 @@ from vlad.vlm.templates import Templates
 from vlad.vlm.vocabulary import DefectVocabulary
 
 if TYPE_CHECKING:
-    from vlad.detector import AnomalyDetector
+    from vlad.backbones.encoder import Encoder
+    from vlad.config import DetectorConfig
     from vlad.prediction import Prediction
+    from vlad.references.memory import ReferenceMemory
 
 DEFAULT_QUESTION = "What is wrong?"
 _MAX_KNOWLEDGE = 64 * 1024  # bytes of a file of domain knowledge
@@ -39,6 +40,27 @@ _PLACEHOLDERS: dict[str, set[str]] = {
     "format": set(),
     "follow_up": {"question"},
 }
+
+
+class Detector(Protocol):
+    """What an inspector needs of an `AnomalyDetector`."""
+
+    config: DetectorConfig
+    encoder: Encoder
+
+    @property
+    def memory(self) -> ReferenceMemory | None:
+        """The references, None without."""
+        ...
+
+    @property
+    def model_name(self) -> str:
+        """Names the models."""
+        ...
+
+    def predict(self, images: ImageSource, *, class_name: str | None = ..., threshold: float | None = ...) -> Prediction:
+        """One picture's prediction."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +94,7 @@ class Inspector:
 
     def __init__(
         self,
-        detector: AnomalyDetector,
+        detector: Detector,
         backend: VlmBackend | None = None,
         *,
         knowledge: str | Path = "",
@@ -88,7 +110,7 @@ class Inspector:
         self.backend = backend
         self.knowledge = read_knowledge(knowledge)
         if self.knowledge and backend is None:
-            warnings.warn("domain knowledge is for a vision-language model; the describer does not read it", VladWarning, stacklevel=3)
+            warn("domain knowledge is for a vision-language model; the describer does not read it")
         self.templates = Templates.load(prompts, _PLACEHOLDERS)
         self.describer = Describer(
             detector.encoder.joint, vocabulary if isinstance(vocabulary, DefectVocabulary) else DefectVocabulary.load(vocabulary)

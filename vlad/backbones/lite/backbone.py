@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlad.backbones.base import ImageEmbeddings, Preprocessing
+from vlad.backbones.base import Advice, ImageEmbeddings, Preprocessing
 from vlad.backbones.device import resolve_device, resolve_dtype
 from vlad.backbones.lite.head import Head, HeadConfig, features, windows
 from vlad.backbones.lite.text import TextConfig, TextEncoder
 from vlad.backbones.lite.trunk import CHANNELS, MEAN, SHA256, STD, Trunk, patch_tokens
-from vlad.errors import BackboneError, ConfigError, VladWarning, WeightsNotFoundError
+from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError, warn
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
 FORMAT = "vlad-lite-2"
@@ -50,11 +49,6 @@ class LiteBackbone:
     scales: tuple[int, ...] = SCALES
     temperature = TEMPERATURE
     preprocessing = Preprocessing(size=SIZE, mean=MEAN, std=STD)
-    scorer = "nearest"
-    rarity = 20.0  # weight of rarity inside the picture beside the words; with the centre chosen on product lines of validation families
-    rarity_centre = 0.26
-    type_reliability = "right in four of ten procedural pictures of kinds that this model knows"  # eval/describer.py
-    text_weight = 0.0  # beside references its words add noise on photographs, whatever they add on procedural pictures
 
     def __init__(
         self,
@@ -76,6 +70,14 @@ class LiteBackbone:
         self.source: str | None = ("lite-fine" if fine else "lite") if weights is None else None
         self.trunk = Trunk(trunk_weights).to(self.device, self.dtype)
         self.members = [Member(member.head.to(self.device), member.text.to(self.device)) for member in members]
+        self.advice = Advice(
+            scorer="nearest",
+            text_weight=0.0,  # beside references its words add noise on photographs, whatever they add on procedural pictures
+            rarity=20.0,  # with the centre chosen on product lines of validation families
+            rarity_centre=0.26,
+            type_reliability="right in four of ten procedural pictures of kinds that this model knows",  # eval/describer.py
+            unknown_words=self.unknown_words,
+        )
 
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor, *, scales: Sequence[int] = (), patches: bool = False) -> ImageEmbeddings:
@@ -107,11 +109,9 @@ class LiteBackbone:
         """Embed T sentences: (T, D). Words never trained share one neutral embedding."""
         text = self.members[0].text
         if unknown := text.unknown_words(sentences):
-            warnings.warn(
+            warn(
                 f"{self.name} does not know {', '.join(map(repr, unknown))}; it learned about 330 word pieces, "
-                "and all others mean nothing to it",
-                VladWarning,
-                stacklevel=4,
+                "and all others mean nothing to it"
             )
         if not sentences:
             return torch.empty(0, self._dim, device=self.device)

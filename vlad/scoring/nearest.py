@@ -1,49 +1,20 @@
-"""Few-shot scores: how far what a picture shows lies from what normal pictures showed (WinCLIP+, arXiv 2303.14814, section 4.3).
+"""`nearest`: how far each patch lies from the nearest normal one (PatchCore, arXiv 2106.08265; AnomalyDINO, arXiv 2405.14529).
 
-Axes: Q tokens of a query, M rows of a bank, C channels, P patches, W windows.
+Axes: Q tokens of a query, M rows of a bank, C channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from vlad.errors import ConfigError
-from vlad.scoring.windows import windows_to_patches
+from vlad.scoring.base import Method
 
 _SIMILARITIES = 2**22  # held at a time: 16 MiB, which stays in a large cache; memory does not grow with the bank
-
-
-class Bank(Protocol):
-    """Normal tokens in a form that tells how far another token lies from them."""
-
-    def __len__(self) -> int: ...
-
-    def copy(self) -> Bank:
-        """A bank that can be changed without changing this one."""
-        ...
-
-    def add(self, tokens: Tensor, owners: Tensor) -> None:
-        """Take tokens (M, C), each with the number of the reference that it came from (M,)."""
-        ...
-
-    def remove(self, owner: int) -> None:
-        """Forget everything that came from a reference."""
-        ...
-
-    def distances(self, tokens: Tensor, *, without: int | None = None) -> Tensor:
-        """Distances (Q,) in [0, 1] of tokens (Q, C), as if the reference numbered `without` had never been added."""
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """Tensors by name from which `load_state` makes the same bank again."""
-        ...
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
 
 
 class MemoryBank:
@@ -83,7 +54,7 @@ class MemoryBank:
         return self._whole()[1]
 
     def distances(self, tokens: Tensor, *, without: int | None = None) -> Tensor:
-        """See `Bank.distances`.
+        """See `vlad.scoring.base.Bank.distances`.
 
         Raises:
             ConfigError: nothing is left to compare with.
@@ -121,14 +92,13 @@ class MemoryBank:
         return self._parts[0]
 
 
-def winclip_map(patch: Tensor, windows: Mapping[int, Tensor], grid: tuple[int, int]) -> Tensor:
-    """WinCLIP+'s association map (P,): the mean of the patch distances (P,) and, for each scale, of the window distances (W,) averaged
-    harmonically over the windows that cover a patch."""
-    scales = [windows_to_patches(distances[None], grid, scale)[0] for scale, distances in windows.items()]
-    return torch.stack([patch, *scales]).mean(0)
+class Nearest(Method):
+    """The default of `lite` and of patch backbones."""
+
+    summary = "distance of each patch to the nearest normal one; the score is the mean of the highest 1 %"
+
+    def new_bank(self) -> MemoryBank:
+        return MemoryBank()
 
 
-def mean_of_top(distances: Tensor, share: float) -> float:
-    """Mean of the highest `share` of the patch distances (P,), of one patch at least (AnomalyDINO, arXiv 2405.14529, section 3.2)."""
-    count = max(1, round(share * distances.numel()))
-    return float(distances.topk(count).values.mean())
+METHOD = Nearest()

@@ -1,0 +1,91 @@
+"""The registry of scoring methods, and the one that compares place with place."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vlad import AnomalyDetector
+from vlad.backbones.lite.backbone import LiteBackbone
+from vlad.errors import ConfigError
+from vlad.scoring.gaussian import FLOOR, GaussianBank
+from vlad.scoring.methods import NAMES, find_method, listed
+
+
+def tokens(count: int, seed: int, width: int = 12) -> torch.Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed))
+
+
+def filled(*references: torch.Tensor) -> GaussianBank:
+    bank = GaussianBank()
+    for owner, rows in enumerate(references):
+        bank.add(rows, torch.full((len(rows),), owner))
+    return bank
+
+
+def test_every_method_is_whole_and_in_the_readme():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for name in NAMES:
+        method = find_method(name)
+        assert f"| `{name}` | {method.summary} |" in readme
+        assert len(method.new_bank()) == 0
+    with pytest.raises(ConfigError, match="scorer must be 'winclip', 'nearest', 'subspace' or 'gaussian', got 'best'"):
+        find_method("best")
+    assert "winclip" not in listed(without_windows=True)
+
+
+def test_names_wait_for_no_torch():
+    code = "import sys, vlad.config, vlad.scoring.methods; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_gaussian_by_hand():
+    """Against the formulas written out in NumPy for one place."""
+    references, query = [tokens(6, seed) for seed in range(5)], tokens(6, 9)
+    found = filled(*references).distances(query)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0)).sort().values
+    unit = np.stack([F.normalize(rows, dim=-1)[:, order].double().numpy() for rows in references])
+    z = F.normalize(query, dim=-1)[:, order].double().numpy()
+    for place in range(6):
+        rows = unit[:, place]
+        covariance = np.cov(rows.T, bias=True)
+        n, p = rows.shape
+        trace, square = np.trace(covariance), (covariance**2).sum()
+        shrinkage = min(1.0, ((1 - 2 / p) * square + trace**2) / ((n + 1 - 2 / p) * (square - trace**2 / p)))
+        shrunk = (1 - shrinkage) * covariance + (shrinkage * trace / p + FLOOR) * np.eye(p)
+        difference = z[place] - rows.mean(0)
+        assert float(found[place]) == pytest.approx(FLOOR / 4 * difference @ np.linalg.solve(shrunk, difference), rel=1e-3)
+
+
+def test_gaussian_properties():
+    references = [tokens(6, seed) for seed in range(4)]
+    bank = filled(*references)
+    distances = bank.distances(tokens(6, 9))
+    assert ((distances >= 0) & (distances <= 1)).all()
+    without = bank.distances(references[3], without=3)
+    assert torch.equal(without, filled(*references[:3]).distances(references[3]))
+    bank.remove(3)
+    assert torch.equal(bank.distances(references[3]), without)
+    one = filled(references[0])  # nothing varies: half the squared distance to the only picture, on the scale of `nearest`
+    difference = F.normalize(references[1], dim=-1) - F.normalize(references[0], dim=-1)
+    assert torch.allclose(one.distances(references[1]), difference.square().sum(-1) / 4, rtol=1e-3)
+    again = GaussianBank()
+    again.load_state(bank.state())
+    assert torch.equal(again.distances(references[3]), without)
+
+
+def test_gaussian_asks_for_the_same_framing():
+    with pytest.raises(ConfigError, match="same framing; this picture has 5 patches"):
+        filled(tokens(6, 1)).distances(tokens(5, 1))
+    with pytest.raises(ConfigError, match="same framing; a reference has 5 patches"):
+        filled(tokens(6, 1), tokens(5, 1))
+    lite = LiteBackbone(device="cpu")
+    for setting in ({"tile": 64}, {"rotations": 4}):
+        with pytest.raises(ConfigError, match="takes neither tiles nor turned copies"):
+            AnomalyDetector(lite, scorer="gaussian", **setting)

@@ -1,0 +1,54 @@
+"""Pictures read as they are needed, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlad.errors import ImageReadError, warn
+from vlad.pictures.reading import ImageSource, read_image
+
+_BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
+
+
+def is_one_picture(images: Any) -> bool:
+    """A list, tuple, iterator, or an array or tensor with a batch axis is many pictures; everything else is one."""
+    if hasattr(images, "shape"):
+        return len(images.shape) != 4
+    if isinstance(images, (str, bytes, bytearray, memoryview, Path)) or hasattr(images, "read"):
+        return True
+    return not isinstance(images, Iterable)
+
+
+def read_batches(
+    images: Iterable[ImageSource], batch_size: int, *, on_error: str, max_pixels: int
+) -> Iterator[list[tuple[ImageSource, np.ndarray | ImageReadError]]]:
+    """Each picture, or with `on_error` "return" why it could not be read, beside its source, `batch_size` at a time; large pictures fill
+    a batch sooner."""
+    batch: list[tuple[ImageSource, np.ndarray | ImageReadError]] = []
+    pixels = 0
+    for source in images:
+        picture = _read(source, on_error, max_pixels)
+        batch.append((source, picture))
+        pixels += picture.size // 3 if isinstance(picture, np.ndarray) else 0
+        if len(batch) == batch_size or pixels >= _BATCH_PIXELS:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _read(source: ImageSource, on_error: str, max_pixels: int) -> np.ndarray | ImageReadError:
+    try:
+        picture = read_image(source, max_pixels=max_pixels)
+    except ImageReadError as error:
+        if on_error == "raise":
+            raise
+        return error
+    if (picture[::16, ::16] == picture[0, 0]).all() and (picture == picture[0, 0]).all():
+        shown = source if isinstance(source, (str, Path)) else "a picture"
+        warn(f"{shown}: every pixel has the same value, so there is nothing to see; check the camera")
+    return picture

@@ -1,0 +1,34 @@
+"""Where the thresholds of a prediction come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from vlad.config import DetectorConfig
+    from vlad.references.calibration import Calibration
+
+TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
+
+
+class Thresholds(NamedTuple):
+    """Of the picture's score and of its pixels, each in [0, 1], and where the picture's comes from."""
+
+    image: float
+    source: str
+    pixel: float
+
+
+def choose_thresholds(config: DetectorConfig, calibration: Calibration | None) -> Thresholds:
+    """Those of the settings ("user"), else of the references ("references"), else of the text ("text"). A given picture threshold stands
+    for the pixels too where there is nothing better."""
+    if calibration is None:
+        image, source, pixel = TEXT_THRESHOLD, "text", TEXT_THRESHOLD
+    else:
+        image = calibration.image_threshold(config.calibration, config.fpr_limit)
+        pixel = calibration.pixel_threshold(config.calibration, config.fpr_limit)
+        source = "references"
+    if config.threshold is not None:
+        image, source = config.threshold, "user"
+        pixel = config.threshold if calibration is None else pixel
+    return Thresholds(image, source, pixel if config.mask_threshold is None else config.mask_threshold)

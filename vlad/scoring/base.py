@@ -1,0 +1,116 @@
+"""What a scoring method is: how normal tokens are kept, and how far another picture lies from them.
+
+Axes: Q tokens of a query, M rows of a bank, C channels, P patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vlad.backbones.encoder import View
+    from vlad.scoring.foreground import Foreground
+
+PATCHES = "patches"  # the bank of patch tokens; those of windows are called by `window_bank`
+
+
+def window_bank(scale: int) -> str:
+    """The name of the bank of windows of `scale` x `scale` patches."""
+    return f"windows_{scale}"
+
+
+class Bank(Protocol):
+    """Normal tokens in a form that tells how far another token lies from them."""
+
+    def __len__(self) -> int: ...
+
+    def copy(self) -> Bank:
+        """A bank that can be changed without changing this one."""
+        ...
+
+    def add(self, tokens: Tensor, owners: Tensor) -> None:
+        """Take tokens (M, C), each with the number of the reference that it came from (M,)."""
+        ...
+
+    def remove(self, owner: int) -> None:
+        """Forget everything that came from a reference."""
+        ...
+
+    def distances(self, tokens: Tensor, *, without: int | None = None) -> Tensor:
+        """Distances (Q,) in [0, 1] of tokens (Q, C), as if the reference numbered `without` had never been added."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors by name from which `load_state` makes the same bank again."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far a picture lies from the references: a score in [0, 1], and the distances (P,) of its patches on their grid.
+
+    Attributes:
+        shown: share of the grid's height and width that the picture fills; see `PatchTokens`.
+    """
+
+    score: float
+    distances: Tensor
+    grid: tuple[int, int]
+    shown: tuple[float, float]
+
+
+class Method:
+    """A way to compare a picture with references. A new one is a subclass in a file of its own, an object of it called `METHOD`, and a line
+    in `vlad.scoring.methods`.
+
+    Attributes:
+        summary: what it does, in a sentence for README's table.
+        needs_windows: compares windows of a joint encoder beside patches, so a patch backbone cannot serve it.
+        takes_coreset: its bank may hold a share of the tokens alone.
+        same_framing: compares place with place, so every picture must show the part in the same place: no turned copies, no tiles.
+        turns: how many angles each of a few references is remembered at, unless the `rotations` setting says.
+    """
+
+    summary: ClassVar[str]
+    needs_windows: ClassVar[bool] = False
+    takes_coreset: ClassVar[bool] = True
+    same_framing: ClassVar[bool] = False
+    turns: ClassVar[int] = 8
+
+    def new_bank(self) -> Bank:
+        """An empty bank, one each for the patches and for every scale of windows that the method needs."""
+        raise NotImplementedError
+
+    def compare(
+        self,
+        banks: Mapping[str, Bank],
+        view: View,
+        *,
+        top_share: float,
+        foreground: Foreground | None = None,
+        without: int | None = None,
+    ) -> Comparison:
+        """How far a view lies from what the banks hold: the distance of each patch token, 0 outside the foreground if there is one; the
+        score is the mean of the highest `top_share` (AnomalyDINO, arXiv 2405.14529).
+
+        Raises:
+            ConfigError: the tokens are of another width than those remembered, or nothing is left to compare with.
+        """
+        assert view.patches is not None  # the caller asked for them
+        patches = view.patches
+        distances = banks[PATCHES].distances(patches.tokens, without=without)
+        if foreground is not None:
+            distances = distances * foreground.mask(patches.tokens, patches.grid)
+        return Comparison(mean_of_top(distances, top_share), distances, patches.grid, patches.shown)
+
+
+def mean_of_top(distances: Tensor, share: float) -> float:
+    """Mean of the highest `share` of the patch distances (P,), of one patch at least (AnomalyDINO, arXiv 2405.14529, section 3.2)."""
+    count = max(1, round(share * distances.numel()))
+    return float(distances.topk(count).values.mean())
