@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from vlad.errors import ConfigError, ImageReadError, VladWarning
+from vlad.scoring.methods import NAMES as SCORERS
 from vlad.untrusted import printable
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 
 INPUT_UNREADABLE = 3  # exit code
-
-
-SCORERS = ("winclip", "nearest", "subspace")  # as of the detector
 
 
 class Calibration(StrEnum):
