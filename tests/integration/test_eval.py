@@ -94,6 +94,31 @@ class TestRun:
         run = vlad("eval", data, "--config", tmp_path / "mine.yaml")
         assert run.returncode == 2 and "unknown option 'bootstrab'" in run.stderr
 
+    def test_variants_of_a_configuration_share_a_cache_and_end_in_a_table(self, data, options, tmp_path):
+        (tmp_path / "mine.yaml").write_text(
+            "k_shot: [0, 1]\nseeds: [0, 1]\ncategory: nut\nbootstrap: 0\nsetting: {rotations: 1}\n"
+            "variants:\n  default: {}\n  nearest: {setting: {scorer: nearest}}\n  no-maps: {maps: false, setting: {rotations: 2}}\n"
+        )
+        out = tmp_path / "out"
+        command = ("eval", data, *options, "--config", tmp_path / "mine.yaml", "--setting", "top_share=0.02", "--out", out)
+        run = vlad(*command, "--cache", tmp_path / "cache", "--no-report")
+        assert run.returncode == 0, run.stderr
+        detectors = {name: json.loads((out / name / "run.json").read_text())["detector"] for name in ("default", "nearest", "no-maps")}
+        assert [(one["scorer"], one["rotations"], one["top_share"]) for one in detectors.values()] == [
+            (None, 1, 0.02), ("nearest", 1, 0.02), (None, 2, 0.02),
+        ]  # fmt: skip
+        table = run.stdout[run.stdout.index("| run |") :].splitlines()
+        assert [line.split(" | ")[:4] for line in table[2:]] == [
+            [f"| {name}", "nut", k, n] for name in ("default", "nearest", "no-maps") for k, n in (("0", "1"), ("1", "2"))
+        ]
+        again = vlad("eval", "table", out / "default", out / "nearest", out / "no-maps")
+        assert again.returncode == 0 and again.stdout.splitlines() == table
+        uncached = tmp_path / "uncached"
+        alone = ("eval", data, *options, "--category", "nut", "--k-shot", "0,1", "--seeds", "0,1", "--bootstrap", "0", "--no-report")
+        settings = ("--setting", "scorer=nearest", "--setting", "rotations=1", "--setting", "top_share=0.02")
+        assert vlad(*alone, *settings, "--out", uncached).returncode == 0
+        assert lasting(uncached) == lasting(out / "nearest")
+
     def test_unreadable_pictures_exit_with_3(self, data, options, tmp_path):
         root = tmp_path / "data"
         for path in (data / "nut").rglob("*.png"):
@@ -117,12 +142,19 @@ class TestRun:
             (("DATA", "--config", "mvtek"), "known are"),
             (("compare", "a", "b"), "found no file"),
             (("report", "a"), "found no file"),
+            (("table", "a"), "found no file"),
+            (("DATA", "--setting", "rotations"), "--setting must be NAME=VALUE"),
+            (("DATA", "--model", "lite", "--setting", "rotation=1"), "did you mean 'rotations'"),
+            (("DATA", "--model", "lite", "--setting", "class_name=nut"), "has an option of its own; give --class-name"),
+            (("DATA", "--dataset", "mvtec", "--config", "CONFIG"), "variant b: unknown option 'rotations'"),
         ],
     )
     def test_usage_errors_exit_with_2(self, data, tmp_path, monkeypatch, arguments, message):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "data").mkdir()
-        run = vlad("eval", *(str(data) if word == "DATA" else word for word in arguments))
+        (tmp_path / "variants.yaml").write_text("variants: {a: {}, b: {rotations: 1}}")
+        places = {"DATA": str(data), "CONFIG": "./variants.yaml"}
+        run = vlad("eval", *(places.get(word, word) for word in arguments))
         assert run.returncode == 2 and message in run.stderr, run.stderr
 
     def test_a_run_is_never_overwritten(self, data, options, tmp_path):
@@ -159,6 +191,15 @@ class TestCheck:
         (root / "ground_truth/dent/001_mask.png").unlink()
         run = vlad("eval", root, "--check")
         assert run.returncode == 3 and "error: missing-mask: nut:" in run.stdout and "1 error," in run.stdout
+
+
+def test_every_layout_of_the_registry_is_listed():
+    from vlad.evaluation.datasets import LAYOUTS
+
+    run = vlad("eval", "layouts")
+    assert run.returncode == 0
+    assert [line.split(":")[0] for line in run.stdout.splitlines() if line and not line.startswith(" ")] == [*LAYOUTS, "mmad"]
+    assert "CATEGORY/ground_truth/" in run.stdout and "https://github.com/amazon-science/spot-diff" in run.stdout
 
 
 class TestCompare:

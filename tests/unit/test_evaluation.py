@@ -12,22 +12,26 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
 from vlad import AnomalyDetector
+from vlad.backbones import Backbone, PatchBackbone, TimmBackbone
+from vlad.config import DetectorConfig
 from vlad.errors import ConfigError, DatasetError, PromptError
 from vlad.evaluation import runner
 from vlad.evaluation import search as search_module
 from vlad.evaluation.anchors import load_anchors
-from vlad.evaluation.cache import CachedBackbone, use_cache
+from vlad.evaluation.cache import CachedBackbone, CachedPatchBackbone, on_cache
 from vlad.evaluation.charts import Line, curves, histogram
 from vlad.evaluation.compare import compare_runs
 from vlad.evaluation.datasets import LAYOUTS, Category, Picture, load_dataset
 from vlad.evaluation.report import write_report
-from vlad.evaluation.results import image_metrics, read_results, summarise
+from vlad.evaluation.results import image_metrics, read_results, spread, summarise
 from vlad.evaluation.runner import EvalSettings, Processes, Unit, check_units, plan_units, run
 from vlad.evaluation.samples import Sample, SampleWriter, file_name, read_counts, read_map, read_samples, repair
 from vlad.evaluation.search import search
 from vlad.evaluation.shipped import load_config, shipped
+from vlad.evaluation.table import runs_table
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -64,44 +68,41 @@ def data(tmp_path_factory) -> Path:
     return root
 
 
-class FittedDetector(AnomalyDetector):
-    """Has `fit` as the contract says; its score is the distance of mean colours from the references'."""
-
-    references: tuple[Path, ...] = ()
-
-    def fit(self, images):
-        self.references = tuple(images)
-        return self
-
-    def predict_iter(self, images, **options):
-        for result in super().predict_iter(images, **options):
-            if self.references and not isinstance(result, Exception):
-                means = [np.asarray(Image.open(path).convert("RGB"), float).mean() for path in self.references]
-                score = min(1.0, abs(result.image.mean() - np.mean(means)) / 50)
-                object.__setattr__(result, "pred_score", score)
-                object.__setattr__(result, "threshold_source", "references")
-            yield result
-
-
 @pytest.fixture
-def fitted(backbone, prompts) -> FittedDetector:
-    return FittedDetector(backbone=backbone, prompts=prompts, scales=(2, 3), temperature=0.07)
+def fitted(backbone, prompts) -> AnomalyDetector:
+    """Takes references fast: at one angle each."""
+    return AnomalyDetector(backbone, prompts=prompts, scales=(2, 3), temperature=0.07, rotations=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_timm() -> torch.nn.Module:
+    """A ViT of two layers with patches of 16 pixels."""
+    import timm
+
+    torch.manual_seed(0)
+    settings = {"img_size": 64, "patch_size": 16, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 0}
+    return timm.models.vision_transformer.VisionTransformer(**settings, dynamic_img_size=True).eval()
+
+
+@pytest.fixture(scope="session")
+def patch_backbone(tiny_timm) -> TimmBackbone:
+    return TimmBackbone(tiny_timm, resolution=64, device="cpu", dtype="float32")
 
 
 class Stopped(BaseException):
     """As a kill: nothing catches it."""
 
 
-class KilledDetector(FittedDetector):
+class KilledDetector(AnomalyDetector):
     """Is killed after so many pictures, its copies counted in."""
 
-    left: list[int]
+    left = 0
 
     def predict_iter(self, images, **options):
         for result in super().predict_iter(images, **options):
-            if not self.left[0]:
+            if not KilledDetector.left:
                 raise Stopped
-            self.left[0] -= 1
+            KilledDetector.left -= 1
             yield result
 
 
@@ -172,15 +173,34 @@ class TestRun:
         root = tmp_path / "data"
         shutil.copytree(data, root)
 
-        def fit(images):
-            if "bolt" in str(images[0]):
-                raise ConfigError("these references are no good")
-            return fitted
-
-        fitted.fit = fit
-        problems = run(fitted, load_dataset(root), tmp_path / "out", EvalSettings(k_shots=(1,)))
-        assert problems == ["bolt, k=1, seed 0: these references are no good"]
+        (root / "bolt/train/good/001.png").write_bytes(b"")
+        problems = run(fitted, load_dataset(root), tmp_path / "out", EvalSettings(k_shots=(2,)))
+        assert len(problems) == 1 and problems[0].startswith("bolt, k=2, seed 0: ") and "001.png: is empty" in problems[0]
         assert {sample.category for sample in read_samples(tmp_path / "out")} == {"nut"}
+
+    def test_references_are_those_of_a_fresh_fit(self, fitted, data, tmp_path):
+        """Also where the detector came with others, which a copy for another noun could not be calibrated on again."""
+        held = tmp_path / "held.png"
+        draw(held, 7)
+        fitted.fit([held], class_name="gasket")
+        held.unlink()
+        dataset = load_dataset(data, categories=["nut"])
+        assert run(fitted, dataset, tmp_path / "out", EvalSettings(k_shots=(2,), seeds=(1,))) == []
+        fresh = AnomalyDetector(fitted.backbone, prompts=fitted.prompts, scales=(2, 3), temperature=0.07, rotations=1)
+        fresh.fit([data / f"nut/train/good/00{number}.png" for number in (2, 3)])
+        paths = [picture.path for picture in dataset.categories[0].test]
+        expected = [(p.pred_score, p.threshold) for p in fresh.predict(paths, class_name="nut")]
+        assert [(s.pred_score, s.threshold) for s in read_samples(tmp_path / "out")] == expected
+        assert [reference.path for reference in fitted.references] == [str(held)]
+
+    def test_each_reference_is_read_once(self, fitted, data, tmp_path, monkeypatch):
+        from vlad.pictures import reading
+
+        opened, real = [], reading._open
+        monkeypatch.setattr(reading, "_open", lambda source, files: opened.append(str(source)) or real(source, files))
+        run(fitted, load_dataset(data, categories=["nut"]), tmp_path / "out", EvalSettings(k_shots=(3,), maps=False))
+        references = [path for path in opened if "train" in path]
+        assert references == [str(data / f"nut/train/good/00{number}.png") for number in range(3)]
 
     def test_without_maps(self, detector, data, tmp_path):
         run(detector, load_dataset(data), tmp_path / "out", EvalSettings(maps=False))
@@ -247,8 +267,8 @@ class TestResume:
         expected = lasting(summarise(tmp_path / "whole"))
         out = tmp_path / "killed"
         for count in (16, 17):
-            again = KilledDetector(fitted.backbone, prompts=fitted.prompts, scales=(2, 3), temperature=0.07)
-            again.left = [count]
+            again = KilledDetector(fitted.backbone, prompts=fitted.prompts, scales=(2, 3), temperature=0.07, rotations=1)
+            KilledDetector.left = count
             with pytest.raises(Stopped):
                 run(again, dataset, out, settings, resume=True, batch_size=5)
         assert len(read_samples(out)) == 33
@@ -462,6 +482,97 @@ class TestCache:
             assert found.pred_score == expected.pred_score and np.array_equal(found.anomaly_map, expected.anomaly_map)
         assert cached.backbone.fingerprint == backbone.fingerprint and cached.backbone.hits == 0
 
+    def test_is_the_backbone_in_all_but_its_encoding(self, backbone, patch_backbone, tmp_path):
+        for cached, inner, protocol in (
+            (CachedBackbone(backbone, tmp_path), backbone, Backbone),
+            (CachedPatchBackbone(patch_backbone, tmp_path), patch_backbone, PatchBackbone),
+        ):
+            assert isinstance(cached, protocol)
+            names = ["name", "source", "fingerprint", "preprocessing", "device", "dtype", "advice"]
+            names += ["grid", "scales", "temperature"] if protocol is Backbone else ["options", "resolution"]
+            assert all(getattr(cached, name) == getattr(inner, name) for name in names)
+            with pytest.raises(AttributeError, match="nonsense"):
+                _ = cached.nonsense
+        assert torch.equal(CachedBackbone(backbone, tmp_path).encode_text(["a nut"]), backbone.encode_text(["a nut"]))
+        assert not hasattr(CachedPatchBackbone(patch_backbone, tmp_path), "encode_image")
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_patch_tokens_come_back_with_their_grids(self, tiny_timm, tmp_path, dtype):
+        patch_backbone = TimmBackbone(tiny_timm, resolution=64, device="cpu", dtype=dtype)
+        rng = np.random.default_rng(0)
+        pictures = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for height, width in ((48, 48), (40, 90), (90, 40))]
+        expected = patch_backbone.encode_patches(pictures)
+        for hits, misses in ((0, 3), (3, 0)):
+            cached = CachedPatchBackbone(patch_backbone, tmp_path)
+            found = cached.encode_patches(pictures)
+            assert (cached.hits, cached.misses) == (hits, misses)
+            for one, other in zip(found, expected, strict=True):
+                assert torch.equal(one.tokens, other.tokens) and (one.grid, one.shown) == (other.grid, other.shown)
+        assert expected[1].shown != (1.0, 1.0)  # what has to come back
+
+    def test_equal_bytes_in_another_shape_are_another_picture(self, patch_backbone, tmp_path):
+        cached = CachedPatchBackbone(patch_backbone, tmp_path)
+        grey = np.full((40, 80, 3), 128, np.uint8)
+        first, second = (cached.encode_patches([picture])[0] for picture in (grey, grey.reshape(80, 40, 3)))
+        assert cached.misses == 2 and first.grid == second.grid[::-1]
+
+    def test_damaged_tokens_are_made_again(self, patch_backbone, tmp_path):
+        cached = CachedPatchBackbone(patch_backbone, tmp_path)
+        picture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+        (expected,) = cached.encode_patches([picture])
+        (file,) = tmp_path.rglob("*.safetensors")
+        for damage in (b"cut off", save({"tokens": torch.zeros(1)})):
+            file.write_bytes(damage)
+            (found,) = cached.encode_patches([picture])
+            assert torch.equal(found.tokens, expected.tokens)
+        assert (cached.hits, cached.misses) == (0, 3)
+
+    @pytest.mark.parametrize("kind", ["clip", "patches", "both", "lite"])
+    def test_a_few_shot_run_reads_what_it_computed(self, backbone, patch_backbone, prompts, data, tmp_path, kind):
+        settings = {"prompts": prompts, "rotations": 2}
+        if kind == "lite":
+            from vlad.backbones.lite.backbone import LiteBackbone
+
+            plain = AnomalyDetector(LiteBackbone(device="cpu"), rotations=1)
+        elif kind == "patches":
+            plain = AnomalyDetector(patch_backbone, **settings)
+        else:
+            plain = AnomalyDetector(backbone, patch_backbone=patch_backbone if kind == "both" else None, scales=(2, 3), temperature=0.07,
+                                    scorer="nearest" if kind == "both" else None, **settings)  # fmt: skip
+        dataset = load_dataset(data, categories=["nut"])
+        k_shots = (2,) if kind in ("patches", "lite") else (0, 2)
+        lines = {}
+        for name in ("plain", "first", "second"):
+            detector = plain if name == "plain" else on_cache(plain, tmp_path / "cache")
+            assert run(detector, dataset, tmp_path / name, EvalSettings(k_shots=k_shots)) == []
+            assert (tmp_path / name / "run.json").read_text() == (tmp_path / "plain/run.json").read_text()
+            texts = (tmp_path / name / "samples.jsonl").read_text().splitlines()
+            lines[name] = [json.loads(text) | {"seconds": 0} for text in texts]
+            assert {s.threshold_source for s in read_samples(tmp_path / name) if s.k_shot} == {"references"}
+        assert lines["first"] == lines["plain"] and lines["second"] == lines["plain"]
+        for sample in read_samples(tmp_path / "plain"):
+            assert np.array_equal(read_map(tmp_path / "plain", sample), read_map(tmp_path / "second", sample))
+        seen = [one for one in (detector.encoder.joint, detector.encoder.patch_backbone) if one is not None]
+        assert all(one.misses == 0 and one.hits > 0 for one in seen)
+
+    def test_references_stay(self, fitted, data, tmp_path):
+        fitted.fit([data / "nut/train/good/000.png", data / "nut/train/good/001.png"], class_name="nut")
+        cached = on_cache(fitted, tmp_path)
+        path = data / "nut/test/crack/000.png"
+        one, other = fitted.predict(path), cached.predict(path)
+        assert (one.pred_score, one.threshold, one.model) == (other.pred_score, other.threshold, other.model)
+        assert isinstance(cached.backbone, CachedBackbone) and cached.references == fitted.references
+
+    def test_a_folder_that_cannot_be_written(self, backbone, tmp_path, monkeypatch):
+        cached = CachedBackbone(backbone, tmp_path)
+
+        def full(*_):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr("safetensors.torch.save_file", full)
+        with pytest.raises(ConfigError, match=r"cannot be written \(No space left on device\); make room"):
+            cached.encode_image(torch.randn(1, 3, 96, 96))
+
     def test_no_pictures(self, backbone, tmp_path):
         from vlad.backbones.lite.backbone import LiteBackbone
 
@@ -540,6 +651,49 @@ class TestCompare:
             compare_runs(*two_runs, metrics=["beauty"])
 
 
+class TestTable:
+    @pytest.fixture
+    def runs(self, tmp_path) -> dict[str, Path]:
+        """Runs of one category whose image AUROC over seeds is as given."""
+        folders = {}
+        for name, values in {"a": (0.9, 0.8, 1.0), "b": (0.6,), "c": (0.5,), "d": (None,)}.items():
+            metrics = {"image_auroc": spread(values), "aupro": spread([None])}
+            row = {"k_shot": 1, "seeds": list(range(len(values))), "metrics": metrics}
+            results = {"schema_version": 1, "categories": [row | {"category": "nut"}], "summary": [row | {"n_categories": 1}]}
+            folders[name] = tmp_path / name
+            folders[name].mkdir()
+            (folders[name] / "results.json").write_text(json.dumps(results))
+        return folders
+
+    def test_spread_is_the_sample_standard_deviation(self):
+        assert spread([0.9, 0.8, 1.0]) == {"mean": pytest.approx(0.9), "std": pytest.approx(0.1)}  # 0.0816 if divided by n
+        assert spread([0.5, None]) == {"mean": 0.5, "std": None} and spread([None]) == {"mean": None, "std": None}
+
+    def test_over_seeds_of_a_run_and_over_runs_of_a_name(self, runs):
+        text = runs_table({"a": [runs["a"]], "b": [runs["b"]], "heads": [runs["b"], runs["c"]], "d": [runs["d"]]})
+        assert text.splitlines() == [
+            "| run | data | k | n | image_auroc | aupro |",
+            "|---|---|---|---|---|---|",
+            "| a | nut | 1 | 3 | 90.0 ± 10.0 | – |",
+            "| b | nut | 1 | 1 | 60.0 | – |",
+            "| heads | nut | 1 | 2 | 55.0 ± 7.1 | – |",
+            "| d | nut | 1 | 1 | – | – |",
+        ]
+        assert runs_table({"b": [runs["b"]]}, ["image_auroc"]).splitlines()[-1] == "| b | nut | 1 | 1 | 60.0 |"
+        with pytest.raises(ConfigError, match="no run measured 'beauty'; there are aupro, image_auroc"):
+            runs_table({"b": [runs["b"]]}, ["beauty"])
+
+    def test_says_what_the_report_says(self, detector, data, tmp_path):
+        run(detector, load_dataset(data), tmp_path, EvalSettings(bootstrap=0))
+        results = summarise(tmp_path)
+        write_report(tmp_path)
+        rows = runs_table({"run": [tmp_path]}, ["image_auroc", "pixel_auroc", "aupro"]).splitlines()[2:]
+        assert [row.split(" | ")[1] for row in rows] == ["bolt", "nut", "mean of 2"]
+        cells = [f"{100 * results['summary'][0]['metrics'][name]['mean']:.1f}" for name in ("image_auroc", "pixel_auroc", "aupro")]
+        assert rows[-1].endswith(" | ".join(cells) + " |")
+        assert f"| **{'** | **'.join(cells)}** |" in (tmp_path / "report.md").read_text()
+
+
 class TestSearch:
     def test_chance_is_not_mistaken_for_skill(self, detector, tmp_path, monkeypatch):
         """Candidates that score at random: the best of many looks good on all pictures, what to expect of it does not."""
@@ -570,6 +724,7 @@ class TestSearch:
         (category,) = load_dataset(data, categories=["nut"]).categories
         outcome = search(detector, category, prompts=["winclip"], class_names=["nut", "nuts_01", "nut"], folds=2, repeats=1)
         assert len({one.class_name for one in outcome.candidates}) == len(outcome.candidates)
+        assert outcome.gain_std is None and "±" not in outcome.to_text()  # one repetition has no spread
 
     def test_a_backbone_without_words(self, detector, data):
         class Wordless:
@@ -579,8 +734,6 @@ class TestSearch:
         (category,) = load_dataset(data, categories=["nut"]).categories
         with pytest.raises(ConfigError, match="wordless knows no words"):
             search(detector, category)
-        with pytest.raises(ConfigError, match="leave the cache out"):
-            use_cache(detector, data)
 
     def test_too_few_pictures(self, detector, data):
         (category,) = load_dataset(data, categories=["nut"]).categories
@@ -654,11 +807,13 @@ class TestShipped:
         with pytest.raises(ConfigError, match="anchor 1 must have"):
             load_anchors(path)
 
-    def test_a_configuration_for_every_dataset(self):
-        names = {path.stem for path in shipped("configs").glob("*.yaml")}
-        assert names >= set(LAYOUTS) - {"folder", "list"}
-        for name in names:
-            assert load_config(name)["dataset"] in LAYOUTS
+    def test_configurations_name_known_datasets_and_settings(self):
+        configs = {path.stem: load_config(path.stem) for path in shipped("configs").glob("*.yaml")}
+        assert {"mvtec", "visa", "synthetic", "few_shot", "lite"} <= configs.keys()
+        for values in configs.values():
+            assert values.get("dataset", "mvtec") in LAYOUTS
+            for variant in values.get("variants", {}).values():
+                DetectorConfig.from_dict(variant.get("setting", {}))
 
     def test_unknown_configurations(self, tmp_path):
         with pytest.raises(ConfigError, match=r"known are .*mvtec"):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlad.evaluation.datasets import Dataset
 
 REGRESSION, INPUT_UNREADABLE, INTERRUPTED = 1, 3, 130
+_OPTIONS_OF_THEIR_OWN = {"name", "pretrained", "device", "dtype", "cache_dir", "prompts", "class_name"}  # of `from_pretrained`
 _SHOWN = ("image_auroc", "image_ap", "image_f1_max", "pixel_auroc", "pixel_f1_max", "aupro", "spro", "recall", "false_alarms")
 
 
@@ -47,8 +48,7 @@ def run(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="mvtec, mvtec_ad2, loco, mvtec3d, visa, btad, mpdd, ksdd, ksdd2, dagm, realiad, mtd, folder, list, synthetic or mmad.  "
-            "[default: found out]",
+            help="How the data lies on disk, a name of `vlad eval layouts`, or mmad.  [default: found out]",
             show_default=False,
         ),
     ] = None,
@@ -69,15 +69,25 @@ def run(
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Keep embeddings here, 0.5 to 1 MB a picture; a second run with other prompts is then fast.", show_default=False),
+        typer.Option(
+            help="Keep embeddings here, 0.5 to 4 MB a picture; a run with other prompts or another scorer is then fast.", show_default=False
+        ),
     ] = None,
     maps: Annotated[bool, typer.Option(help="Measure maps; --no-maps measures picture scores alone, many times faster.")] = True,
     fpr_limit: Annotated[
-        float | None, typer.Option(help="Of AUPRO and sPRO.  [default: 0.3; 0.05 for loco and mvtec_ad2]", show_default=False)
+        float | None, typer.Option(help="Of AUPRO and sPRO.  [default: as the dataset's authors do; 0.3]", show_default=False)
     ] = None,
     tile: Annotated[int | None, typer.Option(min=32, metavar="N", help="As in `vlad detect`.", show_default=False)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="As in `vlad detect`.", show_default=False)] = None,
     rarity: shared.Rarity = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Any other setting of the detector, such as scorer=subspace, rotations=1, patch_backbone=dinov2-small; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the confidence intervals.")] = 500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -104,6 +114,8 @@ def run(
     vlad eval compare runs/a runs/b              # see `vlad eval compare --help`
     vlad eval prompts my_pictures/               # see `vlad eval prompts --help`
     vlad eval report runs/a                      # write the report again
+    vlad eval table runs/a runs/b                # several runs as one Markdown table
+    vlad eval layouts                            # the datasets that can be read, where to get them
 
     --out gets results.json, samples.jsonl, report.html, report.md and the counted pixels of each picture. A run that was interrupted or
     killed goes on with --resume.
@@ -111,9 +123,7 @@ def run(
     Exit codes: 0 done; 2 usage; 3 some picture, mask or category could not be read or run (the rest is done), or --check found errors;
     70 a bug; 130 interrupted.
     """
-    options = dict(ctx.params)
-    if config is not None:
-        options |= _from_config(ctx, config)
+    options, variants = _options(ctx)
     if options["dataset"] == "mmad":
         _evaluate_mmad(options)
         return
@@ -126,29 +136,89 @@ def run(
     found = load_dataset(options["data_root"], options["dataset"], categories=_words(names) if names else None)
     if options["check"]:
         _check(found, quiet=options["quiet"])
-        return
-    _evaluate(found, options)
+    elif not variants:
+        if not _evaluate(found, options):
+            raise typer.Exit(INPUT_UNREADABLE)
+    else:
+        _evaluate_variants(found, options, variants)
 
 
-def _from_config(ctx: typer.Context, name: str) -> dict[str, Any]:
-    """Options of a configuration that were not given on the command line."""
+def _options(ctx: typer.Context) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The options of a run, those of its configuration beneath those that were given; and the configuration's variants by name, each the
+    options in which it differs."""
     from vlad.evaluation.shipped import load_config
 
+    options = dict(ctx.params)
+    settings = options["setting"] = _settings(options["setting"])
+    name = options["config"]
+    if name is None:
+        return options, {}
     values = load_config(name)
+    variants = values.pop("variants", {})
+    if not isinstance(variants, dict) or any(not re.fullmatch(r"[\w.-]+", str(key)) for key in variants):
+        raise ConfigError(f"configuration {name}: expected variants by name (letters, digits, - and .), got {variants!r}")
+    given = {key for key in ctx.params if getattr(ctx.get_parameter_source(key), "name", "") == "COMMANDLINE"} - {"setting"}
+    configured = _configured(ctx, f"configuration {name}", values)
+    options |= {key: value for key, value in configured.items() if key not in given}
+    options["setting"] = configured.get("setting", {}) | settings
+    return options, {str(key): _configured(ctx, f"configuration {name}, variant {key}", value) for key, value in variants.items()}
+
+
+def _configured(ctx: typer.Context, where: str, values: Any) -> dict[str, Any]:
+    """Options from a configuration as the command line would give them.
+
+    Raises:
+        ConfigError: an option is unknown, or one of several values is no list or mapping.
+    """
     allowed = set(ctx.params) - {"data_root", "config", "check", "resume"}
-    if unknown := sorted(set(values) - allowed):
-        raise ConfigError(f"configuration {name}: unknown option {unknown[0]!r}; known are {', '.join(sorted(allowed))}")
-    given = {key for key in ctx.params if getattr(ctx.get_parameter_source(key), "name", "") == "COMMANDLINE"}
-    joined = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
-    paths = {key: Path(value) for key, value in joined.items() if key in ("out", "cache") and value is not None}
-    chosen = {key: value for key, value in {**joined, **paths}.items() if key not in given}
-    for key in ("k_shot", "seeds"):
-        if key in chosen:
-            chosen[key] = str(chosen[key])
-    return chosen
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected options by name, got {values!r}")
+    if unknown := sorted(set(map(str, values)) - allowed):
+        raise ConfigError(f"{where}: unknown option {unknown[0]!r}; known are {', '.join(sorted(allowed))}")
+    settings = values.get("setting", {})
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{where}: expected settings of the detector by name, got {settings!r}")
+    texts = {key: ",".join(map(str, value)) if isinstance(value, list) else value for key, value in values.items()}
+    texts |= {key: str(texts[key]) for key in ("k_shot", "seeds") if key in texts}
+    texts |= {key: Path(texts[key]) for key in ("out", "cache") if texts.get(key) is not None}
+    return texts | ({"setting": settings} if settings else {})
 
 
-def _evaluate(dataset: Dataset, options: dict[str, Any]) -> None:
+def _settings(given: list[str] | None) -> dict[str, Any]:
+    """--setting NAME=VALUE by name; a value is read as YAML: 1 is a number, [8, 11] a list."""
+    import yaml
+
+    found = {}
+    for text in given or ():
+        name, mark, value = text.partition("=")
+        if not mark:
+            raise ConfigError(f"--setting must be NAME=VALUE, such as rotations=1, got {text!r}")
+        try:
+            found[name.strip().replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--setting {text}: {value!r} is no value ({error})") from error
+    return found
+
+
+def _evaluate_variants(dataset: Dataset, options: dict[str, Any], variants: dict[str, dict[str, Any]]) -> None:
+    """One run for each variant in a folder of its name, then all in one table; exit 3 if one met a problem."""
+    from vlad.evaluation.table import runs_table
+
+    out = options["out"] or Path("runs") / _default_name(dataset, Path(options["config"]).stem)
+    done = {}
+    for name, changes in variants.items():
+        if not options["quiet"]:
+            typer.echo(f"variant {name}", err=True)
+        setting = options["setting"] | changes.get("setting", {})
+        done[out / name] = _evaluate(dataset, options | changes | {"out": out / name, "setting": setting})
+    if not options["quiet"] and all((folder / "results.json").is_file() for folder in done):  # the first process alone writes them
+        typer.echo(runs_table({folder.name: [folder] for folder in done}))
+    if not all(done.values()):
+        raise typer.Exit(INPUT_UNREADABLE)
+
+
+def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
+    """One run; False if something could not be read or run."""
     from vlad.evaluation.results import summarise
     from vlad.evaluation.runner import EvalSettings, Processes, check_units, plan_units, run
 
@@ -163,11 +233,9 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> None:
     processes = Processes.find(options["device"])
     detector = _detector(options, processes.device(options["device"]))
     quiet = options["quiet"] or not processes.is_first
-    out = options["out"] or Path("runs") / _default_name(dataset, detector)
+    out = options["out"] or Path("runs") / _default_name(dataset, detector.backbone.source or detector.backbone.name)
     if not quiet:
-        typer.echo(
-            f"model: {detector.backbone.name}; data: {dataset.layout.title}, {_counted(len(dataset.categories), 'category')}", err=True
-        )
+        typer.echo(f"model: {detector.model_name}; data: {dataset.layout.title}, {_counted(len(dataset.categories), 'category')}", err=True)
     try:
         problems = run(
             detector,
@@ -184,7 +252,7 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> None:
         typer.echo(f"vlad: interrupted; what was done is in {out}, go on with the same command and --resume", err=True)
         raise typer.Exit(INTERRUPTED) from None
     if not processes.is_first:
-        return
+        return True
     results = summarise(out, problems)
     if options["report"]:
         from vlad.evaluation.report import write_report
@@ -196,8 +264,7 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> None:
         typer.echo(f"vlad: {problem}", err=True)
     if not quiet:
         typer.echo(f"results in {out}" + (f", report in {out / 'report.html'}" if options["report"] else ""), err=True)
-    if results["problems"]:
-        raise typer.Exit(INPUT_UNREADABLE)
+    return not results["problems"]
 
 
 def _evaluate_mmad(options: dict[str, Any]) -> None:
@@ -230,18 +297,19 @@ def _evaluate_mmad(options: dict[str, Any]) -> None:
 def _detector(options: dict[str, Any], device: str) -> AnomalyDetector:
     from vlad.detector import AnomalyDetector
 
-    given = {key: options[key] for key in ("tile", "threshold", "rarity") if options[key] is not None}
+    given = options["setting"] | {key: options[key] for key in ("tile", "threshold", "rarity") if options[key] is not None}
+    if own := sorted(given.keys() & _OPTIONS_OF_THEIR_OWN):
+        raise ConfigError(f"--setting {own[0]} has an option of its own; give --{own[0].replace('_', '-')}")
     detector = AnomalyDetector.from_pretrained(options["model"], device=device, dtype=options["dtype"], prompts=options["prompts"], **given)
-    if options["cache"] is not None:
-        from vlad.evaluation.cache import use_cache
+    if options["cache"] is None:
+        return detector
+    from vlad.evaluation.cache import on_cache
 
-        use_cache(detector, options["cache"])
-    return detector
+    return on_cache(detector, options["cache"])
 
 
-def _default_name(dataset: Dataset, detector: AnomalyDetector) -> str:
-    words = f"{dataset.root.resolve().stem}-{detector.backbone.source or detector.backbone.name}"
-    return re.sub(r"[^\w.-]+", "_", words).strip("_")
+def _default_name(dataset: Dataset, what: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", f"{dataset.root.resolve().stem}-{what}").strip("_")
 
 
 def _check(dataset: Dataset, *, quiet: bool) -> None:
@@ -273,6 +341,8 @@ def _print_table(results: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from vlad.evaluation.table import mean_and_spread
+
     shown = [name for name in _SHOWN if any(name in row["metrics"] for row in results["summary"])]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("category", overflow="fold")
@@ -280,22 +350,14 @@ def _print_table(results: dict[str, Any]) -> None:
     for name in shown:
         table.add_column(name, justify="right")
     for row in results["categories"]:
-        table.add_row(row["category"], str(row["k_shot"]), *(_cell(row["metrics"].get(name)) for name in shown))
+        table.add_row(row["category"], str(row["k_shot"]), *(mean_and_spread(row["metrics"].get(name)) for name in shown))
     for row in results["summary"]:
-        cells = (_cell(row["metrics"].get(name)) for name in shown)
+        cells = (mean_and_spread(row["metrics"].get(name)) for name in shown)
         table.add_row(f"mean of {row['n_categories']}", str(row["k_shot"]), *cells, style="bold")
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console = Console(width=200, markup=False, highlight=False)
     console.print(table)
-
-
-def _cell(value: dict[str, float | None] | None) -> str:
-    """Mean and, over several seeds, standard deviation, in percent."""
-    if value is None or value["mean"] is None:
-        return "-"
-    spread = "" if value["std"] is None else f" ± {100 * value['std']:.1f}"
-    return f"{100 * value['mean']:.1f}{spread}"
 
 
 def _counted(count: int, noun: str) -> str:
@@ -370,6 +432,48 @@ def compare(
         typer.echo(comparison.to_text())
     if comparison.regressions:
         raise typer.Exit(REGRESSION)
+
+
+@app.command("table")
+def table(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Folders of runs; NAME=RUN,RUN for some that belong together.", show_default=False),
+    ],
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Columns.  [default: the usual ones that were measured]", show_default=False)
+    ] = None,
+) -> None:
+    """Several runs as one Markdown table: percent, mean ± sample standard deviation over seeds, or over the runs of a name.
+
+    \b
+    vlad eval table runs/bottle/* runs/hazelnut/*
+    vlad eval table lite=runs/lite "one head=runs/head0,runs/head1,runs/head2"
+    """
+    from vlad.evaluation.table import runs_table
+
+    groups: dict[str, list[Path]] = {}
+    for text in runs:
+        name, mark, folders = text.partition("=")
+        some = [Path(word) for word in _words(folders)] if mark and not Path(text).exists() else [Path(text)]
+        label = name if mark and not Path(text).exists() else Path(text).name
+        groups[label if label not in groups else text] = some
+    typer.echo(runs_table(groups, None if metric is None else _words(metric)))
+
+
+@app.command("layouts")
+def layouts() -> None:
+    """The datasets that `--dataset` names: what they are, where they come from, their licence, and how they lie on disk."""
+    from vlad.evaluation.datasets import LAYOUTS
+
+    for layout in LAYOUTS.values():
+        typer.echo(f"{layout.name}: {layout.title}")
+        limit = "" if layout.fpr_limit == 0.3 else f"AUPRO or sPRO up to {layout.fpr_limit:g}"
+        for text in (f"{layout.url}  ({layout.licence})" if layout.url else layout.licence, layout.split_note, limit):
+            if text:
+                typer.echo(f"  {text}")
+        typer.echo("".join(f"    {line}\n" for line in layout.expects.splitlines()))
+    typer.echo("mmad: questions to a vision-language model (https://arxiv.org/abs/2410.09453); needs --vlm")
 
 
 @app.command("prompts")

@@ -15,6 +15,7 @@ from vlad.evaluation.datasets import Dataset
 from vlad.evaluation.gallery import Gallery, false_alarms, misses
 from vlad.evaluation.results import pixel_counts, read_results
 from vlad.evaluation.samples import Sample, read_samples
+from vlad.evaluation.table import mean_and_spread
 
 HEADLINES = {
     "image_auroc": "Image AUROC",
@@ -77,7 +78,7 @@ def write_report(out: Path, dataset: Dataset | None = None) -> list[Path]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "spread": spread, "interval": interval, "milliseconds": milliseconds}
+    environment.filters |= {"percent": percent, "spread": mean_and_spread, "interval": interval, "milliseconds": milliseconds}
     context = {
         "results": results,
         "headlines": [(name, title) for name, title in HEADLINES.items() if _has(results, name)],
@@ -101,13 +102,6 @@ def write_report(out: Path, dataset: Dataset | None = None) -> list[Path]:
 
 def percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}"
-
-
-def spread(value: dict[str, Any] | None) -> str:
-    """Mean, and over several seeds the standard deviation, in percent."""
-    if value is None:
-        return "–"
-    return percent(value["mean"]) + ("" if value["std"] is None else f" ± {percent(value['std'])}")
 
 
 def interval(value: Sequence[float] | None) -> str:

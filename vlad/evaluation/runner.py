@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from vlad.errors import ConfigError, DatasetError, ImageReadError, VladError
 from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
 from vlad.evaluation.samples import SCHEMA_VERSION, Sample, SampleWriter, file_name, read_samples, repair, write_merged
 from vlad.metrics import count_pixels
-from vlad.pictures.reading import read_image
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
@@ -278,14 +276,9 @@ def _run_unit(
     class_name: str | None,
 ) -> Iterator[Sample]:
     noun = class_name or unit.category.class_name
-    if unit.k_shot:
+    if unit.k_shot:  # a reference left out would make it another k; the caller's detector keeps its own
         references = [picture.path for picture in unit.references]
-        for path in references:
-            read_image(path, max_pixels=detector.config.max_pixels)  # a missing one would make it another k
-        own: Any = copy.copy(detector)  # the caller's keeps its own references
-        own.config = replace(own.config, class_name=noun)
-        own.fit(references)
-        detector = own
+        detector = detector.copy().fit(references, class_name=noun, on_error="raise")
     results = detector.predict_iter(
         [picture.path for picture in pictures],
         class_name=noun,

@@ -16,6 +16,7 @@ import numpy as np
 from vlad.backbones.preprocessing import preprocess
 from vlad.errors import ConfigError, DatasetError, ImageReadError
 from vlad.evaluation.datasets import Category
+from vlad.evaluation.results import spread
 from vlad.metrics import auroc
 from vlad.pictures.reading import read_image
 from vlad.prompts import PromptEnsemble, available_prompts
@@ -50,7 +51,7 @@ class Outcome:
         candidates: best first.
         expected: AUROC of the chosen candidate on pictures that did not choose it, mean over parts: what to expect of choosing.
         default: AUROC of the first candidate (winclip, the category's own noun) on the same parts.
-        gain_std: standard deviation of `expected - default` over repetitions.
+        gain_std: sample standard deviation of `expected - default` over repetitions; None with one.
         n_good, n_anomalous: pictures that could be read.
         problems: pictures that could not.
     """
@@ -59,7 +60,7 @@ class Outcome:
     candidates: tuple[Candidate, ...]
     expected: float
     default: float
-    gain_std: float
+    gain_std: float | None
     n_good: int
     n_anomalous: int
     problems: tuple[str, ...]
@@ -81,9 +82,9 @@ class Outcome:
         gain = self.expected - self.default
         lines.append(
             f"  choosing gives {100 * self.expected:.1f} on pictures that did not choose, the default {100 * self.default:.1f} on the same "
-            f"({100 * gain:+.1f} ± {100 * self.gain_std:.1f})"
+            f"({100 * gain:+.1f}{'' if self.gain_std is None else f' ± {100 * self.gain_std:.1f}'})"
         )
-        if gain <= self.gain_std:
+        if gain <= (self.gain_std or 0):
             lines.append("  by what these pictures can tell no choice is better than the default; keep it")
         else:
             lines.append(f'  best: --prompts {best.prompts} --class-name "{best.class_name}"')
@@ -156,7 +157,7 @@ def search(
         candidates=tuple(sorted(candidates, key=lambda one: -one.image_auroc)),
         expected=float(np.mean(held_out)),
         default=float(np.mean(default)),
-        gain_std=float(gains.std(ddof=1)) if repeats > 1 else 0.0,
+        gain_std=spread(gains.tolist())["std"],
         n_good=n_good,
         n_anomalous=n_anomalous,
         problems=tuple(problems),
