@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets import LAYOUTS, Category, load_dataset, read_mask, read_truth
+from vlad.evaluation import datasets
+from vlad.evaluation.datasets import LAYOUTS, Category, Layout, Picture, load_dataset, read_mask, read_truth
 from vlad.evaluation.datasets.check import check_dataset, dataset_size
 
 SIZE = (24, 32)  # height, width
@@ -421,6 +422,33 @@ class TestFolder:
         make.picture("good/1.png", "references/1.png", "references/2.png", "bent/1.png")
         (category,) = load_dataset(tmp_path).categories
         assert len(category.references) == 2 and not category.shared and len(category.test) == 2
+
+
+def test_a_new_reader_is_known_everywhere_once_it_is_registered(tmp_path, monkeypatch, capsys):
+    from vlad.cli.eval import layouts
+
+    Maker(tmp_path).picture("marker/a.png", "marker/b.png")
+    pictures = sorted((tmp_path / "marker").iterdir())
+    category = Category("part", "part", (Picture(pictures[0]),), (Picture(pictures[1], "dent"),))
+    mine = Layout(
+        name="mine",
+        title="Mine",
+        url="",
+        licence="yours",
+        expects="  marker/*.png",
+        read=lambda _: [category],
+        recognises=lambda root: (root / "marker").is_dir(),
+        default_root=lambda: tmp_path,
+    )
+    monkeypatch.setattr(datasets, "LAYOUTS", {"mine": mine} | LAYOUTS)
+    for found in (load_dataset(tmp_path), load_dataset(tmp_path, "mine"), load_dataset(None, "mine")):
+        assert found.layout is mine and found.categories == (category,)
+    with pytest.raises(DatasetError, match="did you mean 'mine'"):
+        load_dataset(tmp_path, "mien")
+    with pytest.raises(DatasetError, match="only `--dataset mine`, `--dataset synthetic` needs none"):
+        load_dataset(None, "visa")
+    layouts()
+    assert capsys.readouterr().out.startswith("mine: Mine\n  yours\n      marker/*.png\n")
 
 
 class TestErrors:

@@ -373,3 +373,14 @@ class TestBootstrap:
             percentile_interval([1.0], level=1.0)
         with pytest.raises(MetricError, match="at least one"):
             resamples([0, 1], n=0)
+
+
+def test_metrics_need_nothing_of_vlad_but_its_errors():
+    import ast
+
+    folder = Path(__file__).parents[2] / "vlad/metrics"
+    nodes = [node for path in folder.glob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    names = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    ours = {name for name in names if name.split(".")[0] == "vlad" and not name.startswith("vlad.metrics")}
+    assert ours == {"vlad.errors"}

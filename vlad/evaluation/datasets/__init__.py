@@ -1,4 +1,4 @@
-"""Datasets by layout. A new layout is one file with a `Layout` and one line in `LAYOUTS`."""
+"""Datasets by layout. A new one is a file with a `Layout` and its place in `LAYOUTS`; everything else reads that."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlad.evaluation.datasets.mvtec import BTAD, MPDD, MVTEC, MVTEC_3D, MVTEC_AD
 from vlad.evaluation.datasets.own import FOLDER, LIST
 from vlad.evaluation.datasets.realiad import REAL_IAD
 from vlad.evaluation.datasets.surfaces import DAGM, KSDD, KSDD2, MAGNETIC_TILE
-from vlad.evaluation.datasets.synthetic import SYNTHETIC, default_root
+from vlad.evaluation.datasets.synthetic import SYNTHETIC
 from vlad.evaluation.datasets.visa import VISA
 
 __all__ = [
@@ -70,7 +70,7 @@ def load_dataset(root: str | Path | None = None, name: str | None = None, *, cat
     """Read the file lists of a dataset; no picture is opened but the masks of layouts that label by them.
 
     Args:
-        root: folder (or list file); may be left out for `synthetic` only.
+        root: folder (or list file); may be left out for a layout with a `default_root`.
         name: a layout of `LAYOUTS`; None finds out.
         categories: names of those wanted; None takes all.
 
@@ -80,12 +80,14 @@ def load_dataset(root: str | Path | None = None, name: str | None = None, *, cat
     if name is not None and name not in LAYOUTS:
         close = get_close_matches(name, LAYOUTS, n=1)
         raise DatasetError(f"unknown dataset {name!r}{f', did you mean {close[0]!r}?' if close else ''}; known are {', '.join(LAYOUTS)}")
+    makes = LAYOUTS[name].default_root if name else None
     if root is None:
-        if name != "synthetic":
-            raise DatasetError(f"expected the folder of the dataset{f' {name}' if name else ''}; only `--dataset synthetic` needs none")
-        root = default_root()
+        if makes is None:
+            alone = ", ".join(f"`--dataset {layout.name}`" for layout in LAYOUTS.values() if layout.default_root)
+            raise DatasetError(f"expected the folder of the dataset{f' {name}' if name else ''}; only {alone} needs none")
+        root = makes()
     root = Path(root)
-    if not root.exists() and name != "synthetic":
+    if not root.exists() and makes is None:
         raise DatasetError(f"{root}: there is no such file or folder; check the path")
     layout = LAYOUTS[name] if name else _recognise(root)
     found = layout.read(root)

@@ -89,6 +89,7 @@ class Layout:
         counts: published numbers by category, where known.
         fpr_limit: of AUPRO or sPRO as the dataset's authors use it.
         split_note: what is ours and not the authors' about the split, if anything.
+        default_root: where `read` makes the data if no DATA_ROOT is given; None for data that must be there.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Layout:
     counts: Mapping[str, Counts] = field(default_factory=dict)
     fpr_limit: float = 0.3
     split_note: str = ""
+    default_root: Callable[[], Path] | None = None
 
 
 @dataclass(frozen=True)

@@ -57,4 +57,5 @@ SYNTHETIC = Layout(
     expects="  a folder that is empty or was made by this layout; none at all takes one in the cache",
     read=_read,
     counts=dict.fromkeys(_CATEGORIES, Counts(_N_TRAIN, _N_GOOD, _N_BAD)),
+    default_root=default_root,
 )
