@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from lookup import looks_once
 from PIL import Image
 
 from vlad import AnomalyDetector
@@ -18,7 +19,7 @@ from vlad.synthetic import ProductLine
 
 @pytest.fixture(scope="module")
 def lite() -> LiteBackbone:
-    return LiteBackbone(device="cpu")
+    return looks_once(LiteBackbone(device="cpu"))
 
 
 @pytest.fixture(scope="module")
