@@ -14,6 +14,7 @@ from PIL import Image
 from vlad.errors import DatasetError
 from vlad.evaluation import datasets
 from vlad.evaluation.datasets import LAYOUTS, Category, Layout, Picture, load_dataset, read_mask, read_truth
+from vlad.evaluation.datasets.base import draw_polygon
 from vlad.evaluation.datasets.check import check_dataset, dataset_size
 
 SIZE = (24, 32)  # height, width
@@ -449,6 +450,69 @@ def test_a_new_reader_is_known_everywhere_once_it_is_registered(tmp_path, monkey
         load_dataset(None, "visa")
     layouts()
     assert capsys.readouterr().out.startswith("mine: Mine\n  yours\n      marker/*.png\n")
+
+
+class TestPolygons:
+    @pytest.mark.parametrize(
+        ("polygon", "rows"),
+        [
+            (((1, 1), (4, 1), (4, 3), (1, 3)), ("......", ".###..", ".###..", "......")),
+            (((1, 3), (4, 3), (4, 1), (1, 1)), ("......", ".###..", ".###..", "......")),  # the other way round
+            (((0.6, 0), (2.5, 0), (2.5, 1), (0.6, 1)), (".#....", "......", "......", "......")),  # of 2.5 the centre is no more inside
+            (((0, 0), (4.4, 4), (0, 4)), ("#.....", "##....", "###...", "####..")),
+            (((0, 0), (4, 4), (0, 4)), ("......", "#.....", "##....", "###...")),  # centres on its right side are out
+            (((0, 0), (4, 4), (4, 0)), ("####..", ".###..", "..##..", "...#..")),  # on its left side they are in
+            (((-5, -5), (2, -5), (2, 9), (-5, 9)), ("##....", "##....", "##....", "##....")),  # cut off at the edge
+            (((3, -9), (99, -9), (99, 1), (3, 1)), ("...###", "......", "......", "......")),
+            (((0, 0), (6, 0), (6, 4), (0, 4), (0, 0), (1, 1), (5, 1), (5, 3), (1, 3), (1, 1)), ("######", "#....#", "#....#", "######")),
+            (((7, 1), (9, 1), (9, 3)), ("......",) * 4),
+            ((), ("......",) * 4),
+        ],
+    )
+    def test_pixels_whose_centre_is_inside(self, polygon, rows):
+        assert ["".join(".#"[int(value)] for value in row) for row in draw_polygon(polygon, (4, 6))] == list(rows)
+
+    def test_a_reader_of_coco_is_a_function_and_a_place_in_the_registry(self, tmp_path, monkeypatch):
+        """Polygons of one JSON file; two of one picture are united, a picture without any is good."""
+
+        def read(root: Path) -> list[Category]:
+            data = json.loads((root / "coco.json").read_text())
+            shapes: dict[int, list] = {entry["id"]: [] for entry in data["images"]}
+            for entry in data["annotations"]:
+                shapes[entry["image_id"]] += [tuple(zip(flat[::2], flat[1::2], strict=True)) for flat in entry["segmentation"]]
+            test = [
+                Picture(root / entry["file_name"], "dent" if shapes[entry["id"]] else "good", polygons=tuple(shapes[entry["id"]]))
+                for entry in data["images"]
+            ]
+            return [Category("part", "part", (), tuple(test))]
+
+        coco = Layout(name="coco", title="COCO", url="", licence="", expects="  coco.json", read=read)
+        monkeypatch.setattr(datasets, "LAYOUTS", LAYOUTS | {"coco": coco})
+        Maker(tmp_path).picture("a.png", "b.png")
+        content = {
+            "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
+            "annotations": [
+                {"image_id": 2, "segmentation": [[10, 3, 15, 3, 15, 7, 10, 7]]},
+                {"image_id": 2, "segmentation": [[0, 0, 2, 0, 2, 1]]},
+            ],
+        }
+        (tmp_path / "coco.json").write_text(json.dumps(content))
+        found = load_dataset(tmp_path, "coco")
+        (category,) = found.categories
+        good, bad = category.test
+        assert [good.is_anomalous, bad.is_anomalous] == [False, True]
+        truth = read_truth(bad, category, SIZE)
+        expected = np.zeros(SIZE, bool)
+        expected[3:7, 10:15] = expected[0, 1] = True
+        assert np.array_equal(truth.area, expected) and not read_truth(good, category, SIZE).area.any()
+        assert [finding.kind for finding in check_dataset(found)] == ["no-references"]
+        content["annotations"][0]["segmentation"][0][0] = 90
+        (tmp_path / "coco.json").write_text(json.dumps(content))
+        assert load_dataset(tmp_path, "coco").fingerprint != found.fingerprint
+        content["annotations"] = [{"image_id": 2, "segmentation": [[90, 3, 95, 3, 95, 7]]}]
+        (tmp_path / "coco.json").write_text(json.dumps(content))
+        findings = check_dataset(load_dataset(tmp_path, "coco"))
+        assert "but the polygon listed for it marks nothing" in {finding.kind: finding.message for finding in findings}["empty-mask"]
 
 
 class TestErrors:

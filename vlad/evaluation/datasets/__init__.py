@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, Truth, read_mask, read_truth
+from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, Polygon, Truth, read_mask, read_truth
 from vlad.evaluation.datasets.loco import LOCO
 from vlad.evaluation.datasets.mvtec import BTAD, MPDD, MVTEC, MVTEC_3D, MVTEC_AD2
 from vlad.evaluation.datasets.own import FOLDER, LIST
@@ -26,6 +26,7 @@ __all__ = [
     "Dataset",
     "Layout",
     "Picture",
+    "Polygon",
     "Truth",
     "load_dataset",
     "read_mask",
@@ -56,13 +57,15 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits over the names, labels and sizes in bytes of all pictures and the names of their masks."""
+        """16 hex digits over the names, labels and sizes in bytes of all pictures, the names of their masks and their polygons."""
         digest = hashlib.sha256()
         for category in self.categories:
             for picture in (*category.references, *category.test):
                 size = picture.path.stat().st_size if picture.path.is_file() else -1
                 masks = [self.relative(mask) for mask in picture.masks]
-                digest.update(f"{category.name}|{self.relative(picture.path)}|{picture.defect}|{size}|{masks}\n".encode("utf-8", "replace"))
+                shapes = f"|{picture.polygons}" if picture.polygons else ""  # nothing without, so that fingerprints of old runs hold
+                line = f"{category.name}|{self.relative(picture.path)}|{picture.defect}|{size}|{masks}{shapes}\n"
+                digest.update(line.encode("utf-8", "replace"))
         return digest.hexdigest()[:16]
 
 

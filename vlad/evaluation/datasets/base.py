@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from vlad.errors import DatasetError
 from vlad.pictures.reading import IMAGE_SUFFIXES
 
 GOOD = "good"
+Polygon = tuple[tuple[float, float], ...]  # its corners (x, y) in pixels; (0, 0) is the outer corner of the upper left pixel
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,23 @@ class Picture:
         defect: defect type, `good` is normal.
         masks: files of its mask: one as a rule, several where each region has its own, none for a normal picture and where there is none.
         expected_mask: where a missing mask should be, None if none is missing.
+        polygons: outlines of its defects, for layouts that list them instead of masks, or beside them; saturations know none.
     """
 
     path: Path
     defect: str = GOOD
     masks: tuple[Path, ...] = ()
     expected_mask: Path | None = None
+    polygons: tuple[Polygon, ...] = ()
 
     @property
     def is_anomalous(self) -> bool:
         return self.defect != GOOD
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether it is said where its defects are."""
+        return bool(self.masks or self.polygons)
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,7 @@ def read_truth(picture: Picture, category: Category, size: tuple[int, int]) -> T
         return Truth(np.zeros(size, dtype=bool))
     if picture.expected_mask is not None:
         raise DatasetError(f"{picture.path}: its mask is missing, expected {picture.expected_mask}; get it, or mark the picture as good")
-    if not picture.masks:
+    if not picture.is_marked:
         return None
     values = []
     for path in picture.masks:
@@ -141,7 +150,8 @@ def read_truth(picture: Picture, category: Category, size: tuple[int, int]) -> T
             )
         values.append(mask)
     if category.saturations is None:
-        return Truth(np.any([mask > 0 for mask in values], axis=0))
+        drawn = [draw_polygon(polygon, size) for polygon in picture.polygons]
+        return Truth(np.any([*(mask > 0 for mask in values), *drawn], axis=0))
     regions, saturations = [], []
     for path, mask in zip(picture.masks, values, strict=True):
         for value in np.unique(mask[mask > 0]):
@@ -171,6 +181,19 @@ def read_mask(path: Path) -> np.ndarray:
         raise DatasetError(f"{path}: the mask cannot be read ({error}); get it again") from error
     values = values.max(axis=2) if values.ndim == 3 else values
     return np.where(values < 128, 0, values) if is_jpeg else values.astype(np.int64)
+
+
+def draw_polygon(polygon: Polygon, size: tuple[int, int]) -> np.ndarray:
+    """bool (H, W) of `size`: the pixels whose centre is inside by the even-odd rule, or on an upper or left side, so that polygons which
+    touch share no pixel. What lies outside the picture is cut off."""
+    height, width = size
+    crossed = np.zeros((height, width + 1), dtype=bool)  # where a line of sight from the left comes over the outline
+    for (x0, y0), (x1, y1) in zip(polygon, (*polygon[1:], *polygon[:1]), strict=True):
+        rows = np.arange(max(math.ceil(min(y0, y1) - 0.5), 0), min(math.ceil(max(y0, y1) - 0.5), height))
+        if len(rows):
+            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            crossed[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)] ^= True
+    return np.logical_xor.accumulate(crossed, axis=1)[:, :width]
 
 
 def pictures_in(folder: Path) -> list[Path]:

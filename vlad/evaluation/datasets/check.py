@@ -69,7 +69,7 @@ def check_lists(dataset: Dataset, category: Category) -> Iterator[Finding]:
     for picture in category.test:
         if picture.expected_mask is not None:
             yield Finding("error", "missing-mask", category.name, f"{picture.path} has no mask, expected {picture.expected_mask}")
-    if anomalous and not any(picture.masks or picture.expected_mask for picture in category.test):
+    if anomalous and not any(picture.is_marked or picture.expected_mask for picture in category.test):
         yield Finding("note", "no-masks", category.name, "no masks, so there will be no pixel metrics")
     published = dataset.layout.counts.get(category.name)
     if published is not None:
@@ -107,7 +107,7 @@ def _check_files(category: Category, progress: Callable[[], object]) -> Iterator
 
 
 def _check_mask(picture: Picture, category: Category, size: tuple[int, int]) -> Iterator[Finding]:
-    if not picture.masks:
+    if not picture.is_marked:
         return
     try:
         truth = read_truth(picture, category, size)
@@ -115,7 +115,8 @@ def _check_mask(picture: Picture, category: Category, size: tuple[int, int]) -> 
         yield Finding("error", "bad-mask", category.name, str(error))
         return
     if truth is not None and not truth.area.any():
-        yield Finding("warning", "empty-mask", category.name, f"{picture.path} is anomalous, but {picture.masks[0]} marks nothing")
+        what = picture.masks[0] if picture.masks else "the polygon listed for it"
+        yield Finding("warning", "empty-mask", category.name, f"{picture.path} is anomalous, but {what} marks nothing")
 
 
 def _pictures(category: Category) -> list[Picture]:
