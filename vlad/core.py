@@ -21,13 +21,14 @@ from vlad.references.memory import MemorySettings, Reference, ReferenceMemory
 from vlad.references.report import FitReport
 from vlad.references.thresholds import choose_thresholds
 from vlad.scoring.methods import find_method, listed
-from vlad.scoring.pictures import PictureScorer, Scored, TextSide
+from vlad.scoring.pictures import PictureScorer, Scored, TextSide, upsampled
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
     from vlad.backbones.base import Backbone, PatchBackbone
+    from vlad.references.unlabelled import Judged
     from vlad.scoring.pictures import Conditions
 
 _CALIBRATIONS = 16  # thresholds under so many further conditions (another class name, another tile) are kept
@@ -396,4 +397,26 @@ class DetectorCore:
             seconds=seconds,
             embedding=scored.embedding,
             _read=partial(read_image, source, max_pixels=config.max_pixels),
+        )
+
+    def _mutual_prediction(self, judged: Judged, config: DetectorConfig, maps: bool, noun: str, seconds: float) -> Prediction:
+        found, threshold, pixel = judged.comparison, judged.threshold, judged.mask_threshold
+        source = None if threshold is None else "mutual"
+        if config.threshold is not None:
+            threshold, source = config.threshold, "user"
+        return Prediction(
+            image_path=str(judged.source) if isinstance(judged.source, (str, Path)) else None,
+            image_size=judged.size,
+            class_name=noun,
+            pred_score=0.0 if found is None else found.score,
+            threshold=None if found is None else threshold,
+            threshold_source=None if found is None else source,
+            mask_threshold=pixel if config.mask_threshold is None else config.mask_threshold,
+            anomaly_map=upsampled(found.distances[None], found.grid, found.shown, judged.size) if maps and found is not None else None,
+            scores=judged.scores,
+            model=self.model_name,
+            prompts=self.prompts.name,
+            seconds=seconds,
+            embedding=judged.embedding,
+            _read=partial(read_image, judged.source, max_pixels=config.max_pixels),
         )

@@ -23,6 +23,7 @@ from vlad.references.report import FitReport
 
 if TYPE_CHECKING:
     from vlad.monitor import DriftMonitor
+    from vlad.references.unlabelled import MutualSettings
     from vlad.vlm.answer import Answer
     from vlad.vlm.backends.base import Limits, VlmBackend
 
@@ -257,6 +258,85 @@ class AnomalyDetector(DetectorCore):
                 else:
                     yield self._prediction(source, picture, next(scored), config, calibration, noun, seconds)
             start = time.perf_counter()
+
+    def predict_mutual(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        class_name: str | None = None,
+        settings: MutualSettings | None = None,
+        batch_size: int = 8,
+        maps: bool = True,
+        threshold: float | None = None,
+        mask_threshold: float | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> list[Any]:
+        """Judge unlabelled pictures of one product by each other; neither words nor references are asked. See `predict_mutual_iter`.
+
+        Returns:
+            One `Prediction` for each picture in the same order, with `threshold_source` "mutual".
+        """
+        if is_one_picture(images):
+            raise ConfigError("predict_mutual judges many pictures by each other, got one; call predict, or give a list")
+        options: dict[str, Any] = {"threshold": threshold, "mask_threshold": mask_threshold, "on_error": on_error}
+        return list(self.predict_mutual_iter(images, class_name=class_name, settings=settings, batch_size=batch_size, maps=maps, **options))
+
+    def predict_mutual_iter(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        class_name: str | None = None,
+        settings: MutualSettings | None = None,
+        batch_size: int = 8,
+        maps: bool = True,
+        threshold: float | None = None,
+        mask_threshold: float | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> Iterator[Any]:
+        """`predict_mutual` for any number of pictures: all are looked at and compared first, then the results come one by one, in order, so
+        that no more than one map is held.
+
+        Pictures of several kinds of product are told apart and each kind is judged for itself, with a warning. Below eight pictures of a
+        kind there is a score and a map, and no verdict.
+
+        Args:
+            images: pictures, see `read_image`; read again where parts lie at any angle.
+            class_name: noun that results carry; it changes no score.
+            settings: share of the others, how many, turned or not, expected share of anomalous pictures; see `MutualSettings`.
+            batch_size, maps, threshold, mask_threshold, on_error: see `predict`.
+            on_progress: called with the phase ("look", "turn", "compare"), and how many of how many pictures are done.
+
+        Raises:
+            ImageReadError: a picture cannot be read.
+            ConfigError: a setting is out of range.
+        """
+        from vlad.references.unlabelled import MutualSettings, judge
+
+        config = DetectorConfig.from_dict(
+            self.config.to_dict()
+            | {key: value for key, value in {"threshold": threshold, "mask_threshold": mask_threshold}.items() if value is not None}
+        )
+        if on_error not in ("raise", "return"):
+            raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        noun = self.prompts.noun(class_name or config.class_name)
+        start = time.perf_counter()
+        judged = judge(
+            images,
+            self.encoder,
+            settings or MutualSettings(),
+            batch_size=batch_size,
+            max_pixels=config.max_pixels,
+            top_share=config.top_share,
+            on_error=on_error,
+            on_progress=on_progress,
+        )
+        seconds = (time.perf_counter() - start) / max(1, len(judged))
+        groups = 1 + max((one.group for one in judged if not isinstance(one, ImageReadError)), default=0)
+        if groups > 1:
+            warn(f"the pictures show {groups} kinds of product, each is judged for itself; scores tell which (mutual_group)")
+        for one in judged:
+            yield one if isinstance(one, ImageReadError) else self._mutual_prediction(one, config, maps, noun, seconds)
 
     def ask(
         self,

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 ANOMALY_FOUND, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
 
 
+class GroupBy(StrEnum):
+    folder = "folder"
+    none = "none"
+
+
 class OutputFormat(StrEnum):
     table = "table"
     json = "json"
@@ -37,6 +42,25 @@ def detect(
     *,
     made_of: options.DetectorOptions,
     references: options.References = None,
+    mutual: Annotated[
+        bool,
+        typer.Option(
+            "--mutual",
+            help="Judge the pictures by each other, without words or references: for 8 or more pictures of one product, most of them good.",
+        ),
+    ] = False,
+    group_by: Annotated[
+        GroupBy, typer.Option(help="With --mutual: the pictures of each folder are judged for themselves, or all together.")
+    ] = GroupBy.folder,
+    expect_anomalous: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=0.99,
+            help="With --mutual: the share of anomalous pictures to find.  [default: the scores decide]",
+            show_default=False,
+        ),
+    ] = None,
     watch: Annotated[
         str | None,
         typer.Option(
@@ -77,6 +101,7 @@ def detect(
     vlad detect board.tif --tile 1024 --out results/
     vlad detect part.png --model winclip --fail-on-anomaly
     vlad detect new_parts/ --references good_parts/ --out results/
+    vlad detect photos_of_one_product/ --mutual --out results/
     vlad detect --watch incoming/ --model models/nut --out results/
 
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
@@ -84,6 +109,11 @@ def detect(
     """
     if bool(images) == bool(watch):
         raise ConfigError("expected pictures to inspect or --watch, " + ("got both" if images else "got neither; see vlad detect --help"))
+    if mutual and (watch or references or made_of.tile):
+        other = "--watch" if watch else "--references" if references else "--tile"
+        raise ConfigError(f"--mutual judges pictures by each other as they are; leave {other} out, or --mutual")
+    if expect_anomalous is not None and not mutual:
+        raise ConfigError("--expect-anomalous belongs to --mutual; add it, or leave it out")
     found, unreadable = _find(images or [], recursive)
     if images and not found:
         for problem in unreadable.values():
@@ -103,6 +133,8 @@ def detect(
                 writer.add_error(item, problem)
             if watch:
                 _watch(detector, watch, writer, out, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
+            elif mutual:
+                _judge_by_each_other(detector, found, writer, group_by, expect_anomalous, maps=maps, batch_size=batch_size, quiet=quiet)
             else:
                 results = detector.predict_iter(found, batch_size=batch_size, maps=maps, on_error="return")
                 for path, result in zip(found, results, strict=True):
@@ -135,6 +167,42 @@ def _find(images: list[str], recursive: bool) -> tuple[list[Path], dict[str, Ima
         except ImageReadError as error:
             unreadable[item] = error
     return list(found.values()), unreadable
+
+
+def _judge_by_each_other(
+    detector: AnomalyDetector,
+    found: list[Path],
+    writer: ResultWriter,
+    group_by: GroupBy,
+    expect_anomalous: float | None,
+    *,
+    maps: bool,
+    batch_size: int,
+    quiet: bool,
+) -> None:
+    """Judge the pictures of each folder, or all of them, by each other."""
+    from tqdm import tqdm
+
+    from vlad.references.unlabelled import MutualSettings
+
+    phases = {"look": "looking", "turn": "turning", "compare": "comparing"}
+    groups: dict[Path | None, list[Path]] = {}
+    for path in found:
+        groups.setdefault(path.parent if group_by is GroupBy.folder else None, []).append(path)
+    settings = MutualSettings(expect_anomalous=expect_anomalous)
+    for paths in groups.values():
+        with tqdm(total=len(paths), unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
+
+            def show(phase: str, done: int, of: int, bar: tqdm = bar) -> None:
+                bar.set_description(phases[phase], refresh=False)
+                bar.total, bar.n = of, done
+                bar.refresh()
+
+            results = detector.predict_mutual_iter(
+                paths, settings=settings, batch_size=batch_size, maps=maps, on_error="return", on_progress=show
+            )
+            for path, result in zip(paths, results, strict=True):
+                writer.add(path, result)
 
 
 def _watch(

@@ -39,12 +39,12 @@ class ResultWriter:
 
     Attributes:
         errors: one line for each input that could not be read.
-        anomalous, normal: number of pictures so far.
+        anomalous, normal, undecided: number of pictures so far.
     """
 
     def __init__(self, paths: Sequence[Path], out: Path | None, output_format: str, *, model: str, quiet: bool) -> None:
         self.errors: list[str] = []
-        self.anomalous = self.normal = 0
+        self.anomalous = self.normal = self.undecided = 0
         self._stems = unique_stems(paths)
         self._taken = {stem.casefold() for stem in self._stems.values()}
         self._out, self._format, self._model, self._quiet = out, output_format, model, quiet
@@ -94,8 +94,9 @@ class ResultWriter:
             except (OSError, ValueError) as error:  # one picture must not end the run for the others
                 self.add_error(str(path), _cannot_save(path, error))
                 return
-        self.anomalous += bool(result.pred_label)
-        self.normal += not result.pred_label
+        self.anomalous += result.pred_label is True
+        self.normal += result.pred_label is False
+        self.undecided += result.pred_label is None
         self._seconds += result.seconds
         details = result.to_dict() | {"image_path": result.image_path or str(path), "error": None}
         n_regions = None if result.anomaly_map is None else len(result.regions)
@@ -112,8 +113,10 @@ class ResultWriter:
 
     def summary(self) -> str:
         """The run in one line."""
-        done = self.anomalous + self.normal
+        done = self.anomalous + self.normal + self.undecided
         parts = [f"{self.anomalous} anomalous, {self.normal} normal"]
+        if self.undecided:
+            parts.append(f"{self.undecided} undecided, because there is no threshold")
         if self.errors:
             parts.append(f"{len(self.errors)} failed")
         if done:
@@ -130,6 +133,6 @@ def _cannot_save(path: Path, error: Exception) -> ImageReadError:
 def _cells(row: Row) -> tuple[Cell, ...]:
     if row["error"]:
         return row["image_path"], "", ("error", "yellow"), "", ""
-    verdict = ("anomalous", "bold red") if row["pred_label"] else ("normal", "green")
+    verdict = {True: ("anomalous", "bold red"), False: ("normal", "green"), None: ("undecided", "yellow")}[row["pred_label"]]
     n_regions = "-" if row["n_regions"] is None else str(row["n_regions"])
     return row["image_path"], f"{row['pred_score']:.3f}", verdict, n_regions, f"{row['seconds']:.2f}"

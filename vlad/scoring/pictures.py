@@ -199,14 +199,14 @@ class PictureScorer:
             parts = {"text_image": float(text.image)} | {f"text_scale_{s}_max": float(values.max()) for s, values in text.scales.items()}
             score = weight * parts["text_image"]
         if text is not None and text.multi_scale is not None and self.text is not None:
-            anomaly_map = weight * _upsampled(text.multi_scale, self.text.grid, (1.0, 1.0), (height, width))
+            anomaly_map = weight * upsampled(text.multi_scale, self.text.grid, (1.0, 1.0), (height, width))
             parts["text_map_max"] = float(text.multi_scale.max())
         if self.memory is None and self.text is not None and self.text.rarity > 0 and view.patches is not None:
             rare = self._score_rarity(view.patches)
             parts["rarity"] = mean_of_top(rare, self.top_share)
             score = float(self.text.with_rarity(torch.tensor(score), torch.tensor(parts["rarity"])))
             if anomaly_map is not None:
-                spread = torch.from_numpy(_upsampled(rare[None], view.patches.grid, view.patches.shown, (height, width)))
+                spread = torch.from_numpy(upsampled(rare[None], view.patches.grid, view.patches.shown, (height, width)))
                 anomaly_map = self.text.with_rarity(torch.from_numpy(anomaly_map), spread).numpy()
         if self.memory is not None:
             found = self.memory.compare(view, top_share=self.top_share, without=without)
@@ -214,7 +214,7 @@ class PictureScorer:
             parts["reference"] = found.score
             parts["reference_map_max"] = float(found.distances.max())
             if maps:
-                distances = (1 - weight) * _upsampled(found.distances[None], found.grid, found.shown, (height, width))
+                distances = (1 - weight) * upsampled(found.distances[None], found.grid, found.shown, (height, width))
                 anomaly_map = distances if anomaly_map is None else anomaly_map + distances
         if anomaly_map is not None:
             is_text_alone = self.memory is None and "rarity" not in parts
@@ -265,7 +265,7 @@ def _tiles(picture: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:
     return (picture[top:bottom, left:right] for left, top, right, bottom in grid.boxes())
 
 
-def _upsampled(values: Tensor, grid: tuple[int, int], shown: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
+def upsampled(values: Tensor, grid: tuple[int, int], shown: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
     """Patch values (1, P) to a map (H, W); the padded rest of the grid is cut off."""
     from vlad.scoring.windows import upsample
 

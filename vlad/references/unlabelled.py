@@ -1,0 +1,257 @@
+"""Pictures of one product without a label and without references: the others stand for what is normal (see `vlad.scoring.mutual`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlad.errors import ConfigError, ImageReadError
+from vlad.pictures.batches import read_batches
+from vlad.pictures.reading import ImageSource, read_image
+from vlad.references.augment import rotations, valid_patches
+from vlad.references.memory import fingerprint
+from vlad.scoring.base import Comparison, mean_of_top
+from vlad.scoring.batch_threshold import FEWEST, batch_threshold
+from vlad.scoring.products import product_groups
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vlad.backbones.encoder import Encoder, View
+    from vlad.scoring.mutual import TokenStore
+
+TURNED_OTHERS = 12  # others where they are looked at from several angles, each of which costs as much as one more
+
+
+@dataclass(frozen=True, kw_only=True)
+class MutualSettings:
+    """How pictures are judged by each other.
+
+    Attributes:
+        share: of the others, the nearest ones whose distances count, above 0 and up to 1. Lower where a defect is rare and good parts
+            differ, higher where a defect repeats. None lets the pictures decide.
+        others: each picture is compared with at most so many others.
+        turned: whether the others are looked at from several angles; None lets the pictures decide.
+        expect_anomalous: share in [0, 1) of anomalous pictures that the threshold is to find; None lets the scores decide.
+        seed: of the choice of others.
+
+    Raises:
+        ConfigError: a value is out of range.
+    """
+
+    share: float | None = None
+    others: int = 32
+    turned: bool | None = None
+    expect_anomalous: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ConfigError(f"share must be None or a share above 0 and up to 1, got {self.share!r}")
+        if not isinstance(self.others, int) or self.others < 2:
+            raise ConfigError(f"others must be a whole number >= 2, got {self.others!r}")
+        if self.expect_anomalous is not None and not 0 <= self.expect_anomalous < 1:
+            raise ConfigError(f"expect_anomalous must be None or a share from 0 to below 1, got {self.expect_anomalous!r}")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One picture among others of its kind.
+
+    Attributes:
+        source: as it was given.
+        size: (H, W) as displayed.
+        group: number of the product it belongs to, from 0, the largest group first.
+        comparison: score and distances from the others; None if it is the only one of its group.
+        embedding: (E,) of the whole picture.
+        threshold, mask_threshold: from the scores of its group; None where the group is too small to tell.
+        scores: rank in [0, 1], robust z, size of the group, and whether its pictures were turned.
+    """
+
+    source: ImageSource
+    size: tuple[int, int]
+    group: int
+    comparison: Comparison | None
+    embedding: np.ndarray
+    threshold: float | None
+    mask_threshold: float | None
+    scores: dict[str, float]
+
+
+@dataclass
+class _Seen:
+    """What is remembered of a picture between the passes."""
+
+    source: ImageSource
+    size: tuple[int, int]
+    key: str
+    embedding: np.ndarray
+    grid: tuple[int, int]
+    shown: tuple[float, float]
+    group: int = 0
+    comparison: Comparison | None = None
+
+
+def judge(
+    images: Iterable[ImageSource],
+    encoder: Encoder,
+    settings: MutualSettings,
+    *,
+    batch_size: int = 8,
+    max_pixels: int = 100_000_000,
+    top_share: float = 0.01,
+    on_error: str = "raise",
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> list[Judged | ImageReadError]:
+    """Judge pictures by each other, each kind of product for itself.
+
+    Two passes: each picture is encoded once (or, where parts lie at any angle, once more for every further angle), then compared with
+    others. What is kept is tokens in half precision, beyond a limit in a temporary file. The order of the pictures never matters.
+
+    Args:
+        images: pictures, see `read_image`; the list of sources is kept, the pictures are not.
+        encoder: the backbones; those that give patch tokens are used.
+        settings: see there.
+        batch_size, max_pixels, on_error: as of `AnomalyDetector.predict`.
+        top_share: share of the highest patch distances whose mean is the score.
+        on_progress: called with the phase ("look", "turn" or "compare"), the number of pictures done and of all (0 while unknown).
+
+    Returns:
+        One entry for each picture in the order given, or with `on_error` "return" the error of an unreadable one.
+    """
+    from vlad.scoring.mutual import TokenStore, smooth
+
+    tell = on_progress or (lambda *_: None)
+    sources = list(images)
+    outcome: list[_Seen | ImageReadError] = []
+    with TokenStore() as straight:
+        for batch in read_batches(sources, batch_size, on_error=on_error, max_pixels=max_pixels):
+            readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
+            views = iter(encoder.see(readable, patches=True, text=False))
+            for source, picture in batch:
+                if isinstance(picture, ImageReadError):
+                    outcome.append(picture)
+                    continue
+                view = next(views)
+                assert view.patches is not None
+                straight.append([smooth(view.patches.tokens, view.patches.grid)])
+                outcome.append(_remember(source, picture, view))
+            tell("look", len(outcome), len(sources))
+        seen = [entry for entry in outcome if isinstance(entry, _Seen)]
+        if not seen:
+            return [entry for entry in outcome if isinstance(entry, ImageReadError)]
+        for entry, number in zip(seen, product_groups(np.stack([entry.embedding for entry in seen])).tolist(), strict=True):
+            entry.group = number
+        bounds = {}
+        for group in sorted({entry.group for entry in seen}):
+            indices = [index for index, entry in enumerate(seen) if entry.group == group]
+            is_turned = _compare(seen, indices, straight, encoder, settings, max_pixels, top_share, tell)
+            bounds[group] = _Bounds.of([seen[index].comparison for index in indices], is_turned, settings.expect_anomalous)
+    return [entry if isinstance(entry, ImageReadError) else _judged(entry, bounds[entry.group]) for entry in outcome]
+
+
+def _remember(source: ImageSource, picture: np.ndarray, view: View) -> _Seen:
+    assert view.patches is not None
+    size = (picture.shape[0], picture.shape[1])
+    return _Seen(source, size, fingerprint(picture), view.embedding.cpu().numpy(), view.patches.grid, view.patches.shown)
+
+
+def _compare(
+    seen: list[_Seen],
+    indices: list[int],
+    straight: TokenStore,
+    encoder: Encoder,
+    settings: MutualSettings,
+    max_pixels: int,
+    top_share: float,
+    tell: Callable[[str, int, int], None],
+) -> bool:
+    """Compare the pictures of one product with each other; True if they were turned."""
+    from vlad.scoring.mutual import SAMPLE, SHARE, TokenStore, choose_plan, mutual_distances
+
+    if len(indices) < 2:
+        return False
+    keys = {seen[index].key: index for index in indices}
+    # Hashes are as good as random, and the same whatever the order of the pictures.
+    sample = [keys[key] for key in sorted(keys)[:SAMPLE]]
+    is_turned, share = settings.turned, settings.share
+    if len(sample) > 1 and (is_turned is None or share is None):
+        turn = None if is_turned is False else lambda number: _turned_tokens(seen[sample[number]], encoder, max_pixels)
+        plan = choose_plan([straight[index][0] for index in sample], turn)
+        is_turned = plan.angles > 1 if is_turned is None else is_turned
+        share = plan.share if share is None else share
+    with TokenStore() as store:
+        for done, index in enumerate(indices, start=1):
+            store.append([straight[index][0], *(_turned_tokens(seen[index], encoder, max_pixels) if is_turned else [])])
+            if is_turned:
+                tell("turn", done, len(indices))
+        found = mutual_distances(
+            store,
+            share=share or SHARE,
+            others=min(settings.others, TURNED_OTHERS) if is_turned else settings.others,
+            seed=settings.seed,
+            keys=[seen[index].key for index in indices],
+        )
+        for done, (place, distances) in enumerate(found, start=1):
+            entry = seen[indices[place]]
+            entry.comparison = Comparison(mean_of_top(distances, top_share), distances, entry.grid, entry.shown)
+            tell("compare", done, len(indices))
+    return bool(is_turned)
+
+
+def _turned_tokens(entry: _Seen, encoder: Encoder, max_pixels: int) -> list[Tensor]:
+    """Tokens of a picture at the further angles, where its pixels are."""
+    import torch
+
+    from vlad.scoring.mutual import ANGLES, smooth
+
+    picture = read_image(entry.source, max_pixels=max_pixels)
+    found = []
+    for turned, mask in list(rotations(picture, ANGLES))[1:]:
+        (view,) = encoder.see([turned], patches=True, text=False)
+        assert view.patches is not None
+        valid = torch.from_numpy(valid_patches(mask, view.patches.grid, view.patches.shown))
+        found.append(smooth(view.patches.tokens, view.patches.grid)[valid.to(view.patches.tokens.device)])
+    return found
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What the scores of a group say together."""
+
+    scores: np.ndarray
+    is_turned: bool
+    threshold: float | None
+    mask_threshold: float | None
+
+    @classmethod
+    def of(cls, comparisons: Sequence[Comparison | None], is_turned: bool, expect_anomalous: float | None) -> _Bounds:
+        known = [comparison for comparison in comparisons if comparison is not None]
+        scores = np.array([comparison.score for comparison in known])
+        if len(known) < FEWEST:
+            return cls(scores, is_turned, None, None)
+        peaks = [float(comparison.distances.max()) for comparison in known]
+        image, pixel = (batch_threshold(values, expect_anomalous=expect_anomalous).value for values in (scores, peaks))
+        return cls(scores, is_turned, min(image, 1.0), min(pixel, 1.0))
+
+
+def _judged(entry: _Seen, bounds: _Bounds) -> Judged:
+    parts = {
+        "mutual_group": float(entry.group),
+        "mutual_pictures": float(max(1, len(bounds.scores))),
+        "mutual_turned": float(bounds.is_turned),
+    }
+    if entry.comparison is not None:
+        score = entry.comparison.score
+        middle = float(np.median(bounds.scores))
+        spread = 1.4826 * float(np.median(np.abs(bounds.scores - middle)))
+        parts |= {
+            "mutual": score,
+            "mutual_map_max": float(entry.comparison.distances.max()),
+            "mutual_rank": float((bounds.scores < score).mean()),
+            "mutual_z": (score - middle) / spread if spread > 0 else 0.0,
+        }
+    return Judged(entry.source, entry.size, entry.group, entry.comparison, entry.embedding, bounds.threshold, bounds.mask_threshold, parts)
