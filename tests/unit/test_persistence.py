@@ -165,3 +165,10 @@ def test_float16_of_a_gpu_loads_on_a_cpu(saved):
     values["model"]["dtype"] = "float16"
     config.write_text(json.dumps(values))
     assert AnomalyDetector.load(saved[1], device="cpu").config.threshold == 0.4
+
+
+def test_others_may_read_what_others_may_read(detector, golden, tmp_path):
+    detector.fit(golden.pictures("reference"))
+    folder = detector.save(tmp_path / "model")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert len(modes) == 3 and len(set(modes.values())) == 1, modes
