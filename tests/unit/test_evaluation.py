@@ -208,6 +208,22 @@ class TestRun:
         assert not (tmp_path / "out/pixels").exists() and "aupro" not in results["summary"][0]["metrics"]
         assert results["summary"][0]["metrics"]["image_auroc"]["mean"] is not None
 
+    def test_judged_by_each_other_category_by_category(self, detector, data, tmp_path):
+        dataset, settings, out = load_dataset(data), EvalSettings(mutual=True), tmp_path / "out"
+        run(detector, dataset, out, settings)
+        samples = read_samples(out)
+        assert len(samples) == 18 and {sample.threshold_source for sample in samples} == {"mutual"}
+        nuts = [picture.path for picture in dataset.categories[1].test]
+        expected = [result.pred_score for result in detector.predict_mutual(nuts)]
+        assert [sample.pred_score for sample in samples if sample.category == "nut"] == expected
+        lines = (out / "samples.jsonl").read_text().splitlines(keepends=True)
+        (out / "samples.jsonl").write_text("".join(lines[:12]))  # gone on with, the rest is judged by all as well
+        run(detector, dataset, out, settings, resume=True)
+        assert [sample.pred_score for sample in read_samples(out)] == [sample.pred_score for sample in samples]
+        assert json.loads((out / "run.json").read_text())["settings"]["mutual"] is True
+        with pytest.raises(ConfigError, match="in one process"):
+            run(detector, dataset, tmp_path / "two", settings, processes=Processes(0, 2))
+
     def test_numbers_equal_the_metrics_on_the_predictions(self, detector, data, tmp_path):
         from vlad.metrics import aupro, auroc, f1_max
 
@@ -252,6 +268,7 @@ class TestRun:
             ({"seeds": (0, 0)}, "seeds"),
             ({"fpr_limit": 2.0}, "fpr_limit"),
             ({"bootstrap": -1}, "bootstrap"),
+            ({"mutual": True, "k_shots": (0, 1)}, "have no references"),
         ],
     )
     def test_settings_are_checked(self, values, message):

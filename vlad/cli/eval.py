@@ -73,6 +73,10 @@ def run(
             help="Keep embeddings here, 0.5 to 4 MB a picture; a run with other prompts or another scorer is then fast.", show_default=False
         ),
     ] = None,
+    mutual: Annotated[
+        bool,
+        typer.Option("--mutual", help="Judge the test pictures of each category by each other (transductive), as `vlad detect --mutual`."),
+    ] = False,
     maps: Annotated[bool, typer.Option(help="Measure maps; --no-maps measures picture scores alone, many times faster.")] = True,
     fpr_limit: Annotated[
         float | None, typer.Option(help="Of AUPRO and sPRO.  [default: as the dataset's authors do; 0.3]", show_default=False)
@@ -228,6 +232,7 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
         maps=options["maps"],
         fpr_limit=options["fpr_limit"],
         bootstrap=options["bootstrap"],
+        mutual=options["mutual"],
     )
     check_units(plan_units(dataset, settings))
     processes = Processes.find(options["device"])
@@ -236,6 +241,8 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
     out = options["out"] or Path("runs") / _default_name(dataset, detector.backbone.source or detector.backbone.name)
     if not quiet:
         typer.echo(f"model: {detector.model_name}; data: {dataset.layout.title}, {_counted(len(dataset.categories), 'category')}", err=True)
+        if settings.mutual:
+            typer.echo("transductive: compare with published rows that need the whole test set, such as MuSc's", err=True)
     try:
         problems = run(
             detector,

@@ -30,6 +30,7 @@ class EvalSettings:
         maps: False measures picture scores alone, many times faster.
         fpr_limit: of AUPRO and sPRO; None takes the dataset's (0.3, or 0.05 for MVTec LOCO and AD 2).
         bootstrap: resamples for the confidence intervals.
+        mutual: judge the test pictures of a category by each other instead of one by one (transductive); needs k = 0.
 
     Raises:
         ConfigError: a value is out of range.
@@ -40,6 +41,7 @@ class EvalSettings:
     maps: bool = True
     fpr_limit: float | None = None
     bootstrap: int = 500
+    mutual: bool = False
 
     def __post_init__(self) -> None:
         for name in ("k_shots", "seeds"):
@@ -48,6 +50,10 @@ class EvalSettings:
                 raise ConfigError(f"{name} must be different whole numbers >= 0, got {list(values)}")
         if self.fpr_limit is not None and not 0 < self.fpr_limit <= 1:
             raise ConfigError(f"fpr_limit must be in (0, 1], got {self.fpr_limit}")
+        if self.mutual and self.k_shots != (0,):
+            raise ConfigError(
+                f"pictures that are judged by each other have no references, so k_shots must be (0,), got {list(self.k_shots)}"
+            )
         if self.bootstrap < 0:
             raise ConfigError(f"bootstrap must be >= 0, got {self.bootstrap}")
 
@@ -178,6 +184,8 @@ def run(
         ConfigError: `out` holds another run (or one, without `resume`).
     """
     settings, processes = settings or EvalSettings(), processes or Processes()
+    if settings.mutual and processes.count > 1:
+        raise ConfigError(f"pictures are judged by each other in one process, got {processes.count}; run without accelerate launch")
     identity = describe(detector, dataset, settings, class_name)
     if processes.is_first:
         _claim(out, identity, resume)
@@ -227,7 +235,11 @@ def describe(detector: AnomalyDetector, dataset: Dataset, settings: EvalSettings
         },
         "prompts": {"name": detector.prompts.name, "fingerprint": detector.prompts.fingerprint, "class_name": class_name},
         "detector": {**detector.config.to_dict(), "scales": list(detector.scales), "temperature": detector.temperature},
-        "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+        "settings": {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(settings).items()
+            if key != "mutual" or value  # runs from before there was such a thing go on
+        }
         | {"fpr_limit": dataset.layout.fpr_limit if settings.fpr_limit is None else settings.fpr_limit},
     }
 
@@ -279,6 +291,15 @@ def _run_unit(
     if unit.k_shot:  # a reference left out would make it another k; the caller's detector keeps its own
         references = [picture.path for picture in unit.references]
         detector = detector.copy().fit(references, class_name=noun, on_error="raise")
+    if settings.mutual:  # by all of them, those included that an earlier run has written
+        wanted = {picture.path for picture in pictures}
+        every = detector.predict_mutual_iter(
+            [picture.path for picture in unit.test], class_name=noun, batch_size=batch_size, maps=settings.maps, on_error="return"
+        )
+        for picture, result in zip(unit.test, every, strict=True):
+            if picture.path in wanted:
+                yield _sample(unit, picture, result, dataset, writer)
+        return
     results = detector.predict_iter(
         [picture.path for picture in pictures],
         class_name=noun,
