@@ -33,7 +33,7 @@ SMOOTH = 3  # patches a side; 1, 3 and 5 together (MuSc) take three times as lon
 ANGLES = 8
 SAMPLE, SAMPLE_TURNED = 16, 6  # pictures that decide, and those of them that are looked at from all angles
 _ELSEWHERE, _GAIN = 0.5, 0.04  # lines that lie still: up to 0.0 and 0.0; at any angle: from 0.75 and 0.08; textures 0.8 and 0.02
-_AGREEMENT = 0.75  # below it the nearest other alone is better; see eval/results/mutual.md
+_AGREEMENT = 0.8  # below it the nearest other alone ranks better; see eval/results/mutual.md
 _TOP_SHARE = 0.01
 _IN_MEMORY = 2**30  # bytes of tokens; what comes after goes to a temporary file
 
