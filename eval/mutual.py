@@ -1,105 +1,89 @@
-"""Pictures judged by each other, on data sets in MVTec AD's layout: ranking, maps, and verdicts at the default threshold.
+"""Pictures judged by each other (`vlad eval --mutual`) at several shares of anomalous pictures and sizes of a batch.
 
-    python eval/mutual.py DATA/bottle DATA/transistor ... [--shares 0.05 0.2 0.5] [--sizes 8 16 32] [--draws 3]
+    python eval/mutual.py DATA_ROOT [DATA_ROOT ...] --out runs/mutual [--shares 0.05 0.2 0.5] [--sizes 8 16 32] [--draws 3]
 
-Every draw takes good and anomalous test pictures so that the wanted share is anomalous (at most 50 of each). Balanced accuracy is that of
-the default verdicts, beside the best that any threshold reaches on the same scores.
+Each draw takes test pictures of a category at random so that the wanted share is anomalous, and is a run that `vlad eval`'s own runner
+measures; embeddings are cached in OUT. Balanced accuracy is that of the verdicts at the default threshold, beside the best that any
+threshold reaches on the same scores. Mean over draws ± sample standard deviation. A draw that OUT holds already is gone on with.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from vlad import AnomalyDetector, find_images
-from vlad.evaluation.datasets.base import read_mask
-from vlad.metrics import aupro, auroc
+from vlad import AnomalyDetector
+from vlad.evaluation.cache import on_cache
+from vlad.evaluation.datasets import Category, Dataset, load_dataset
+from vlad.evaluation.results import summarise
+from vlad.evaluation.runner import EvalSettings, run
+from vlad.evaluation.samples import read_samples
+from vlad.metrics import balanced_accuracy
 
-MOST = 50
-
-
-def pictures(root: Path) -> tuple[list[Path], list[Path]]:
-    """Good and anomalous test pictures, at most `MOST` of each."""
-    good = find_images([root / "test" / "good"])
-    bad = [path for folder in sorted((root / "test").iterdir()) if folder.name != "good" for path in find_images([folder])]
-    return good[:MOST], [bad[index] for index in np.linspace(0, len(bad) - 1, min(MOST, len(bad))).astype(int)]
+MOST = 50  # good and anomalous pictures each
+METRICS = ("image_auroc", "pixel_auroc", "aupro", "balanced_accuracy", "false_alarms", "recall")
 
 
-def mask_of(root: Path, path: Path, shape: tuple[int, int]) -> np.ndarray | None:
-    """The mask of a test picture; None if an anomalous one has none."""
-    if path.parent.name == "good":
-        return np.zeros(shape, bool)
-    found = sorted((root / "ground_truth" / path.parent.name).glob(f"{path.stem}*"))
-    return read_mask(found[0]) > 0 if found else None
-
-
-def balanced(scores: np.ndarray, labels: np.ndarray, threshold: float) -> float:
-    """Mean of the right verdicts on either side."""
-    called = scores > threshold
-    return float(((called[labels]).mean() + (~called[~labels]).mean()) / 2)
-
-
-def measure(detector: AnomalyDetector, root: Path, share: float | None, size: int | None, draw: int) -> dict[str, float]:
-    """One draw of one set."""
-    good, bad = pictures(root)
-    rng = np.random.default_rng(draw)
+def drawn(category: Category, share: float | None, size: int | None, seed: int) -> Category:
+    """The category with some of its test pictures; all of them (`MOST` of each kind) without a share."""
+    rng = np.random.default_rng(seed)
+    good = [picture for picture in category.test if not picture.is_anomalous]
+    bad = [picture for picture in category.test if picture.is_anomalous]
+    good, bad = ([kind[index] for index in rng.permutation(len(kind))[:MOST]] for kind in (good, bad))
     if share is not None:
-        n_good = len(good) if size is None else min(len(good), max(1, round((1 - share) * size)))
-        n_bad = min(len(bad), max(1, round(n_good * share / (1 - share)) if size is None else size - n_good))
-        good = [good[index] for index in rng.permutation(len(good))[:n_good]]
-        bad = [bad[index] for index in rng.permutation(len(bad))[:n_bad]]
-    paths = [*good, *bad]
-    results = detector.predict_mutual(paths)
-    scores = np.array([result.pred_score for result in results])
-    labels = np.array([False] * len(good) + [True] * len(bad))
-    threshold = results[0].threshold
-    row = {
-        "image": auroc(labels, scores),
-        "turned": results[0].scores["mutual_turned"],
-        "best": max(balanced(scores, labels, t) for t in scores),
-    }
-    if threshold is not None:
-        row |= {
-            "default": balanced(scores, labels, threshold),
-            "false alarms": float((scores[~labels] > threshold).mean()),
-            "misses": float((scores[labels] <= threshold).mean()),
-        }
-    masks = [mask_of(root, path, result.image_size) for path, result in zip(paths, results, strict=True)]
-    known = [(result.anomaly_map, mask) for result, mask in zip(results, masks, strict=True) if mask is not None]
-    if any(mask.any() for _, mask in known):
-        maps, truths = [values for values, _ in known], [mask for _, mask in known]
-        row["pixel"] = auroc(
-            np.concatenate([mask.ravel()[::7] for mask in truths]), np.concatenate([values.ravel()[::7] for values in maps])
-        )
-        row["aupro"] = aupro(maps, truths, fpr_limit=0.3)
-    return row
+        n_good = len(good) if size is None else min(len(good), round((1 - share) * size))
+        n_bad = max(1, round(n_good * share / (1 - share)))
+        if n_bad > len(bad):  # few anomalous pictures: fewer good ones keep the share
+            n_bad, n_good = len(bad), max(1, round(len(bad) * (1 - share) / share))
+        good, bad = good[:n_good], bad[:n_bad]
+    return replace(category, test=tuple(good + bad))
 
 
-def _spread(values: list[float]) -> str:
-    """Mean and, of several draws, sample standard deviation."""
+def measure(detector: AnomalyDetector, dataset: Dataset, out: Path) -> dict[str, float]:
+    """The numbers of one run of one category, and the best balanced accuracy of any threshold."""
+    run(detector, dataset, out, EvalSettings(mutual=True, bootstrap=0), resume=True)
+    found = summarise(out)["summary"][0]["metrics"]
+    samples = [sample for sample in read_samples(out) if sample.pred_score is not None]
+    scores, labels = np.array([sample.pred_score for sample in samples]), np.array([sample.gt_label for sample in samples])
+    best = max(balanced_accuracy(labels, scores > threshold) for threshold in scores)
+    numbers = {name: found[name]["mean"] for name in METRICS if name in found and found[name]["mean"] is not None}
+    return numbers | {"best": best, "turned": samples[0].scores["mutual_turned"]}
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, and of several draws ± sample standard deviation."""
     return f"{np.mean(values):.3f}" + (f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else "")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("roots", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="lite")
     parser.add_argument("--shares", nargs="*", type=float, default=[0.05, 0.2, 0.5])
-    parser.add_argument("--sizes", nargs="*", type=int, default=[])
+    parser.add_argument("--sizes", nargs="*", type=int, default=[8, 16, 32], help="at a share of 0.2")
     parser.add_argument("--draws", type=int, default=3)
     options = parser.parse_args()
-    detector = AnomalyDetector.from_pretrained(options.model)
-    print(f"model: {detector.model_name}")
-    settings: list[tuple[float | None, int | None]] = [(None, None), *((share, None) for share in options.shares)]
-    settings += [(0.2, size) for size in options.sizes]
-    for share, size in settings:
+    detector = on_cache(AnomalyDetector.from_pretrained(options.model), options.out / "cache")
+    print(f"model: {detector.model_name}\n\n| anomalous | pictures | set | {' | '.join((*METRICS, 'best', 'turned'))} |")
+    print(f"|{'---|' * (len(METRICS) + 5)}")
+    wanted: list[tuple[float | None, int | None]] = [(None, None), *((share, None) for share in options.shares)]
+    for share, size in [*wanted, *((0.2, size) for size in options.sizes)]:
         for root in options.roots:
-            draws = options.draws if share is not None else 1
-            rows = [measure(detector, root, share, size, draw) for draw in range(draws)]
-            text = "  ".join(f"{key} {_spread([row[key] for row in rows if key in row])}" for key in rows[0])
-            print(f"{root.name:12} anomalous {'all' if share is None else f'{share:.0%}'} size {size or 'all'}: {text}", flush=True)
+            dataset = load_dataset(root)
+            for category in dataset.categories:
+                rows = []
+                for seed in range(options.draws if share is not None else 1):
+                    some = replace(dataset, categories=(drawn(category, share, size, seed),))
+                    rows.append(measure(detector, some, options.out / f"{category.name}_{share}_{size}_{seed}"))
+                shown = ([row[name] for row in rows if name in row] for name in (*METRICS, "best", "turned"))
+                cells = [spread(values) if values else "" for values in shown]
+                of = f"{share:.0%}" if share is not None else "all"
+                print(f"| {of} | {size or 'all'} | {category.name} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
