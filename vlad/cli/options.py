@@ -194,7 +194,10 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
         raise ImageReadError("; ".join(failed[:3]) or "no references were given")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "left out of the references", VladWarning)  # said by the caller, after the results
-        detector.fit(found)
+        try:
+            detector.fit(found)
+        except ImageReadError as error:  # beside what was not found at all
+            raise ImageReadError("; ".join([*failed, str(error)][:3])) from error
     if not quiet:
         typer.echo(describe(detector), err=True)
     return [*failed, *map(str, detector.fit_report.left_out)]
