@@ -68,15 +68,18 @@ class DetectorCore:
             raise ConfigError(
                 f"scorer {self.scorer!r} compares windows of a CLIP, a patch backbone has none; use {listed(without_windows=True)}"
             )
-        if method.same_framing and (config.tile is not None or (config.rotations or 1) > 1):
-            raise ConfigError(
-                f"scorer {self.scorer!r} compares place with place, so it takes neither tiles nor turned copies; leave tile and rotations "
-                "out, or use scorer 'nearest'"
-            )
+        self._check_framing(config)
         self.fit_report = FitReport()
         self._text = None if joint is None else TextVectors(joint)
         self._memory: ReferenceMemory | None = None
         self._calibrations: dict[Conditions, Calibration | None] = {}
+
+    def _check_framing(self, config: DetectorConfig) -> None:
+        if find_method(self.scorer).same_framing and (config.tile is not None or (config.rotations or 1) > 1):
+            raise ConfigError(
+                f"scorer {self.scorer!r} compares place with place, so it takes neither tiles nor turned copies; leave tile and rotations "
+                "out, or use scorer 'nearest'"
+            )
 
     @property
     def model_name(self) -> str:

@@ -232,6 +232,7 @@ class AnomalyDetector(DetectorCore):
             raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
         if is_one_picture(images):
             raise ConfigError("predict_iter takes many pictures, got one; put it into a list, or call predict")
+        self._check_framing(config)
         if config.tile is not None and config.tile < self.encoder.size:
             warn(
                 f"tiles of {config.tile} pixels are enlarged to the {self.encoder.size} of {self.model_name}, "

@@ -87,3 +87,5 @@ def test_gaussian_asks_for_the_same_framing():
     for setting in ({"tile": 64}, {"rotations": 4}):
         with pytest.raises(ConfigError, match="takes neither tiles nor turned copies"):
             AnomalyDetector(lite, scorer="gaussian", **setting)
+    with pytest.raises(ConfigError, match="takes neither tiles nor turned copies"):
+        AnomalyDetector(lite, scorer="gaussian").predict(np.zeros((96, 96, 3), np.uint8), tile=64)
