@@ -306,13 +306,13 @@ class DetectorCore:
         conditions = scorer.conditions
         if self.memory.calibration.conditions == conditions:
             return self.memory.calibration
-        if conditions not in self._calibrations:
+        if self._calibrations.get(conditions) is None and (conditions not in self._calibrations or config.threshold is None):
             try:
                 self._calibrations[conditions] = recalibrated(self.memory, scorer).calibration
             except ConfigError:
                 if config.threshold is None:
                     raise
-                return None
+                self._calibrations[conditions] = None  # known to be out of reach; not tried at every picture
             if len(self._calibrations) > _CALIBRATIONS:
                 del self._calibrations[next(iter(self._calibrations))]
         return self._calibrations[conditions]

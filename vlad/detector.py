@@ -1,4 +1,4 @@
-"""The detector: glue between pictures, backbones, prompts, scoring methods and references. Nothing that it calls calls it back."""
+"""The detector: glue between pictures, backbones, prompts, scoring methods and references. Nothing that it calls imports it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
 """The errors and warnings that vlad raises on purpose. Each message says what was expected, what came, and what to do."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = f"{Path(__file__).parent}{os.sep}"
 
 
 class VladError(Exception):
@@ -49,7 +51,10 @@ class VlmError(VladError):
 
 def warn(message: str) -> None:
     """Give a `VladWarning` that points at the line outside of vlad from which it all started, however deep inside it was found."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, VladWarning, stacklevel=level)
+    frame: FrameType | None = sys._getframe(1)
+    depth = inside = 1
+    while frame is not None:  # up to the outermost frame of ours: a decorator of torch may lie between two of them
+        if frame.f_code.co_filename.startswith(_PACKAGE):
+            inside = depth
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, VladWarning, stacklevel=inside + 2)

@@ -79,7 +79,6 @@ def test_every_setting_that_moves_scores_moves_the_threshold(way, model, change,
             changed = AnomalyDetector.from_pretrained(folder, **change)
         else:
             changed = AnomalyDetector.load(folder, backbone=backbone, **change)
-    assert quiet(changed.memory.copy)  # the banks are there as before
     if "tile" in change:  # the banks hold other tokens after a fresh fit, so only the calibration is compared
         assert changed.memory.calibration.conditions.tile == 96
     else:
@@ -168,3 +167,24 @@ def test_warnings_point_at_the_callers_line(lite, files):
     with pytest.warns(VladWarning, match="same value") as flat:
         list(AnomalyDetector(lite).predict_iter([np.full((64, 64, 3), 9, np.uint8)]))
     assert {note.filename for note in [*notes, *flat]} == {__file__}
+
+
+def test_another_picture_under_the_name_of_a_reference_calibrates_nothing(lite, files, tmp_path):
+    folder = quiet(AnomalyDetector(lite, rotations=1).fit, files[:4]).save(tmp_path / "model")
+    Image.fromarray(np.full((160, 160, 3), (200, 0, 0), np.uint8)).save(files[1])
+    with pytest.raises(ConfigError, match=r"1\.png cannot be seen again"):
+        AnomalyDetector.load(folder, backbone=lite, top_share=0.5)
+
+
+def test_references_are_found_from_another_folder(lite, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = quiet(AnomalyDetector(lite, rotations=1).fit, [path.name for path in files[:4]]).save("model")
+    monkeypatch.chdir("/")
+    loaded = AnomalyDetector.load(tmp_path / folder, backbone=lite, top_share=0.5)
+    assert loaded.memory.calibration.conditions.top_share == 0.5
+
+
+def test_warnings_point_at_the_callers_line_through_decorators_of_torch(lite, files):
+    with pytest.warns(VladWarning, match="does not know") as notes:
+        AnomalyDetector(lite).predict(files[0], class_name="zzyzx")
+    assert {note.filename for note in notes} == {__file__}

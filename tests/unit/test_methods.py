@@ -89,3 +89,19 @@ def test_gaussian_asks_for_the_same_framing():
             AnomalyDetector(lite, scorer="gaussian", **setting)
     with pytest.raises(ConfigError, match="takes neither tiles nor turned copies"):
         AnomalyDetector(lite, scorer="gaussian").predict(np.zeros((96, 96, 3), np.uint8), tile=64)
+
+
+def test_gaussian_sees_that_places_are_others_though_as_many():
+    timm = pytest.importorskip("timm")
+    from vlad.backbones import TimmBackbone
+
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True)
+    detector = AnomalyDetector(TimmBackbone(model, resolution=64, device="cpu", dtype="float32"), scorer="gaussian", threshold=0.5)
+    wide = [np.random.default_rng(seed).integers(0, 255, (96, 160, 3)).astype(np.uint8) for seed in range(3)]
+    detector.fit(wide)
+    assert detector.predict(wide[0]).anomaly_map is not None
+    with pytest.raises(ConfigError, match="same framing; this picture has"):
+        detector.predict(wide[0].transpose(1, 0, 2))
+    with pytest.raises(ConfigError, match="same framing; a reference has"):
+        detector.fit([*wide, wide[0].transpose(1, 0, 2)])

@@ -181,15 +181,7 @@ class _Seen:
         """
         if reference.sha256 in self._pictures:
             return self._pictures[reference.sha256]
-        if reference.read is not None:
-            picture = reference.read()
-        elif reference.path is not None:
-            picture = read_image(reference.path, max_pixels=reference.size[0] * reference.size[1])
-        else:
-            raise ImageReadError("a reference that came as data is not kept")
-        if fingerprint(picture) != reference.sha256:
-            raise ImageReadError(f"{reference.path}: has changed since it was remembered")
-        return picture
+        return reference.again()
 
 
 def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import NoneType
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlad.config import DetectorConfig
+from vlad.errors import ConfigError, ImageReadError
+from vlad.pictures.reading import read_image
 from vlad.references.augment import rotations, valid_patches
 from vlad.references.calibration import Calibration
 from vlad.scoring.base import PATCHES, window_bank
@@ -43,9 +46,29 @@ class Reference:
     size: tuple[int, int]
     read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)  # how to see it again, while the program runs
 
+    def again(self) -> np.ndarray:
+        """The picture uint8 (H, W, 3), read again.
+
+        Raises:
+            ImageReadError: it is gone, has changed, or came as data that is not kept.
+        """
+        if self.read is not None:
+            picture = self.read()
+        elif self.path is not None:
+            picture = read_image(self.path, max_pixels=self.size[0] * self.size[1])
+        else:
+            raise ImageReadError("a reference that came as data is not kept")
+        if fingerprint(picture) != self.sha256:
+            raise ImageReadError(f"{self.path}: has changed since it was remembered")
+        return picture
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"path": self.path, "sha256": self.sha256, "size": list(self.size)}
+        """Plain JSON values; the path is absolute, so that it is found from everywhere."""
+        return {
+            "path": None if self.path is None else os.path.abspath(self.path),  # noqa: PTH100  resolve() would follow links
+            "sha256": self.sha256,
+            "size": list(self.size),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Reference:
@@ -83,6 +106,7 @@ class ReferenceMemory:
         calibration: scores of normal pictures, None before they were computed.
         scores: by number of the reference, its own (image, pixel) scores behind the calibration.
         loss: what the coreset cost.
+        grid: (rows, cols) of the references' patches, where the method compares place with place; else None.
     """
 
     def __init__(self, settings: MemorySettings) -> None:
@@ -96,6 +120,7 @@ class ReferenceMemory:
         self.scores: dict[int, tuple[float, float]] = {}
         self.loss: CoresetLoss = CoresetLoss()
         self.foreground: Foreground | None = None
+        self.grid: tuple[int, int] | None = None
         self.banks: dict[str, Bank] = {name: self._method.new_bank() for name in self._bank_names()}
         self._next = 0
 
@@ -105,7 +130,7 @@ class ReferenceMemory:
         other.references, other.embeddings, other.scores = dict(self.references), dict(self.embeddings), dict(self.scores)
         other.calibration, other.loss, other.foreground = self.calibration, self.loss, self.foreground
         other.banks = {name: bank.copy() for name, bank in self.banks.items()}
-        other._next = self._next
+        other._next, other.grid = self._next, self.grid
         return other
 
     def settle(self, count: int) -> None:
@@ -153,6 +178,7 @@ class ReferenceMemory:
                 for turn, (turned, mask) in enumerate(rotations(shown, self.settings.rotations or 1)):
                     (view,) = encoder.see([turned], patches=True, scales=self.scales, text=is_whole and turn == 0)
                     pending.take(number, view, mask)
+                    self._check_grid(view, "a reference")
                     if is_whole and turn == 0:
                         self.embeddings[number] = view.embedding
                         first.append(view)
@@ -174,7 +200,20 @@ class ReferenceMemory:
         Raises:
             ConfigError: the tokens are of another width than those remembered.
         """
+        self._check_grid(view, "this picture")
         return self._method.compare(self.banks, view, top_share=top_share, foreground=self.foreground, without=without)
+
+    def _check_grid(self, view: View, what: str) -> None:
+        """Of a method that compares place with place, every picture must have the same places."""
+        if not self._method.same_framing or view.patches is None:
+            return
+        self.grid = self.grid or view.patches.grid
+        if view.patches.grid != self.grid:
+            raise ConfigError(
+                f"scorer {self.method!r} compares place with place and needs pictures of the same framing; {what} has "
+                f"{view.patches.grid[0]} x {view.patches.grid[1]} patches, the references have {self.grid[0]} x {self.grid[1]}; "
+                "use scorer 'nearest'"
+            )
 
     def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain JSON values, and tensors on the CPU by name."""
@@ -194,6 +233,7 @@ class ReferenceMemory:
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "scores": {str(number): list(scores) for number, scores in self.scores.items()},
             "coreset_loss": asdict(self.loss),
+            "grid": None if self.grid is None else list(self.grid),
             "foreground_limit": None if self.foreground is None else self.foreground.limit,
         }
         return values, {name: value.cpu().contiguous() for name, value in tensors.items()}
@@ -232,6 +272,9 @@ class ReferenceMemory:
                 tuple(map(float, kept.get("pixel_view_scores", ()))),
                 None if kept.get("conditions") is None else _conditions(kept["conditions"]),
             )
+        if values.get("grid") is not None:
+            rows, cols = values["grid"]
+            memory.grid = int(rows), int(cols)
         loss = values["coreset_loss"]
         memory.loss = CoresetLoss(int(loss["tokens"]), int(loss["kept"]), float(loss["radius"]), float(loss["mean"]))
         if values["foreground_limit"] is not None:

@@ -27,12 +27,10 @@ def inspector_for(
         PromptError, ConfigError: vocabulary or knowledge cannot be read.
     """
     from vlad.vlm.backends.base import Limits
-    from vlad.vlm.inspector import Inspector, read_knowledge
-    from vlad.vlm.vocabulary import DefectVocabulary
+    from vlad.vlm.inspector import Inspector
 
-    notes, types = read_knowledge(knowledge), DefectVocabulary.load(vocabulary)
     backend = _named(str(vlm)) if isinstance(vlm, (str, Path)) else vlm
-    return Inspector(detector, backend, knowledge=notes, vocabulary=types, limits=limits or Limits())
+    return Inspector(detector, backend, knowledge=knowledge, vocabulary=vocabulary, limits=limits or Limits())
 
 
 def _named(name: str) -> VlmBackend | None:

@@ -181,8 +181,8 @@ class Inspector:
         for number in numbers[:8]:
             reference = memory.references[number]
             try:
-                picture = reference.read() if reference.read is not None else read_image(reference.path or "")
-            except ImageReadError:  # it has moved since; the next one will do
+                picture = reference.again()
+            except ImageReadError:  # it has moved or changed since; the next one will do
                 continue
             return picture, reference.path or "a picture"
         return None, None
