@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError
+from vlad.pictures.batches import is_one_picture
 from vlad.pictures.reading import describe_source, find_images, read_image
 from vlad.references.augment import slight_changes
 from vlad.references.calibration import FEW, Calibration
@@ -89,7 +90,7 @@ def forget(memory: ReferenceMemory, scorer: PictureScorer, references: Any, *, m
         ConfigError: one of them is not remembered, or none would be left.
     """
     count = len(memory.references)
-    for item in [references] if _is_one(references) else list(references):
+    for item in [references] if isinstance(references, Reference) or is_one_picture(references) else list(references):
         if isinstance(item, int):
             raise ConfigError(
                 f"expected pictures or entries of detector.references, got the number {item}; write detector.references[{item}]"
@@ -191,7 +192,7 @@ def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tup
 
 def _pictures(references: Any, failed: list[ImageReadError], on_error: str) -> Iterator[Any]:
     """Each picture; a folder is the pictures in it."""
-    for item in [references] if _is_one(references) else references:
+    for item in [references] if isinstance(references, Reference) or is_one_picture(references) else references:
         if not isinstance(item, (str, Path)) or not Path(item).is_dir():
             yield item
             continue
@@ -201,11 +202,3 @@ def _pictures(references: Any, failed: list[ImageReadError], on_error: str) -> I
             if on_error == "raise":
                 raise
             failed.append(error)
-
-
-def _is_one(references: Any) -> bool:
-    if hasattr(references, "shape"):
-        return len(references.shape) != 4
-    if isinstance(references, (str, bytes, bytearray, memoryview, Path, Reference)) or hasattr(references, "read"):
-        return True
-    return not isinstance(references, Iterable)

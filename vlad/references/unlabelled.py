@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -183,8 +184,10 @@ def _compare(
         plan = choose_plan([straight[index][0] for index in sample], turn)
         is_turned = plan.angles > 1 if is_turned is None else is_turned
         share = plan.share if share is None else share
-    with TokenStore() as store:
-        for done, index in enumerate(indices, start=1):
+    # Unturned pictures of one kind are there already; a second store would hold them twice.
+    is_there = not is_turned and len(indices) == len(straight)
+    with nullcontext(straight) if is_there else TokenStore() as store:
+        for done, index in enumerate([] if is_there else indices, start=1):
             store.append([straight[index][0], *(_turned_tokens(seen[index], encoder, max_pixels) if is_turned else [])])
             if is_turned:
                 tell("turn", done, len(indices))
