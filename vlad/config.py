@@ -23,7 +23,8 @@ class DetectorConfig:
     class_name: str | None = None  # noun for the prompts when predict() names none; None says "object"
     scales: tuple[int, ...] | None = None  # window sides in patches; None takes the backbone's, () the picture as a whole only
     temperature: float | None = None  # softmax temperature of the text score; None takes the backbone's (0.07)
-    threshold: float | None = None  # a picture above it is anomalous; None takes the references', else 0.5, as near to either text
+    threshold: float | None = None  # a picture above it is anomalous; None takes the references', else that of words alone
+    text_threshold: float | None = None  # that of words alone; None takes the backbone's (CLIP 0.5, as near to either text; lite none)
     mask_threshold: float | None = None  # a pixel above it belongs to the mask; None takes the references', else the picture's
     rarity: float | None = None  # weight of rarity inside the picture beside text; None takes the backbone's (CLIP 0, lite 20)
     tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None or 0: as a whole
@@ -52,7 +53,7 @@ class DetectorConfig:
             )
         if self.temperature is not None:
             self._set("temperature", _number("temperature", "a finite number > 0", self.temperature, 1e-6, 1e6))
-        for name in ("threshold", "mask_threshold"):
+        for name in ("threshold", "text_threshold", "mask_threshold"):
             if getattr(self, name) is not None:
                 self._set(name, _number(name, "a number from 0 to 1", getattr(self, name), 0, 1))
         if self.rarity is not None:
@@ -113,6 +114,7 @@ class Settings(TypedDict, total=False):
     scales: Sequence[int] | None
     temperature: float | None
     threshold: float | None
+    text_threshold: float | None
     mask_threshold: float | None
     rarity: float | None
     tile: int | None

@@ -19,7 +19,7 @@ from vlad.references.calibration import Calibration
 from vlad.references.fitting import recalibrated
 from vlad.references.memory import MemorySettings, Reference, ReferenceMemory
 from vlad.references.report import FitReport
-from vlad.references.thresholds import choose_thresholds
+from vlad.references.thresholds import UNDECIDED, choose_thresholds
 from vlad.scoring.methods import find_method, listed
 from vlad.scoring.pictures import PictureScorer, Scored, TextSide, upsampled
 
@@ -383,7 +383,7 @@ class DetectorCore:
         noun: str,
         seconds: float,
     ) -> Prediction:
-        thresholds = choose_thresholds(config, calibration)
+        thresholds = choose_thresholds(config, calibration, self.encoder.text_advice.text_threshold)
         p_value = {} if calibration is None else {"p_value": calibration.p_value(scored.score)}
         return Prediction(
             image_path=str(source) if isinstance(source, (str, Path)) else None,
@@ -399,6 +399,7 @@ class DetectorCore:
             prompts=self.prompts.name,
             seconds=seconds,
             embedding=scored.embedding,
+            undecided=UNDECIDED if thresholds.image is None else "",
             _read=partial(read_image, source, max_pixels=config.max_pixels),
         )
 

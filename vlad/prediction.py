@@ -32,13 +32,14 @@ class Prediction:
         class_name: noun in the prompts.
         pred_score: in [0, 1], higher is more anomalous.
         threshold: a score above it means anomalous; None if there is none.
-        threshold_source: where the threshold comes from: "text", "references" or "user".
+        threshold_source: where the threshold comes from: "text", "references", "mutual" or "user"; None without a threshold.
         mask_threshold: a pixel above it belongs to `pred_mask`; from the references unless given, also beside a given `threshold`.
         anomaly_map: float32 (H, W) in [0, 1], an absolute scale, the same for every picture; None if only the score was asked for.
         scores: every partial score by name.
         model: the model that made it.
         prompts: the prompt set that made it.
         seconds: time taken, reading included; a batch's time is shared evenly.
+        undecided: why there is no verdict, in words; empty if there is one.
         embedding: float32 (E,), the picture as a whole as a unit vector of the model's space; None if unknown.
 
     Raises:
@@ -59,6 +60,7 @@ class Prediction:
     seconds: float
     _read: Callable[[], np.ndarray] = field(repr=False)
     embedding: np.ndarray | None = field(default=None, repr=False)
+    undecided: str = ""
 
     def __post_init__(self) -> None:
         for name in ("pred_score", "threshold", "mask_threshold"):
@@ -116,6 +118,7 @@ class Prediction:
             "anomaly_score": self.pred_score,
             "anomaly_threshold": self.threshold,
             "is_anomalous": self.pred_label,
+            "undecided": self.undecided,
             "mask_threshold": self.mask_threshold,
             "regions": [region.to_dict() for region in self.regions],
             "scores": dict(self.scores),
@@ -128,7 +131,7 @@ class Prediction:
     def verdict(self) -> str:
         """The verdict in one line, e.g. `anomalous: score 0.83, threshold 0.50 (text)`."""
         if self.threshold is None:
-            return f"score {self.pred_score:.2f}, no threshold"
+            return f"undecided: {self.undecided or f'score {self.pred_score:.2f}, no threshold'}"
         score, threshold = _tell_apart(self.pred_score, self.threshold)
         return f"{'anomalous' if self.pred_label else 'normal'}: score {score}, threshold {threshold} ({self.threshold_source})"
 
@@ -151,7 +154,7 @@ class Prediction:
             self.anomaly_map,
             threshold=0.5 if self.mask_threshold is None else self.mask_threshold,
             mask=None if self.pred_label is False else self.pred_mask,
-            headline=self.verdict,
+            headline=self.verdict if self.threshold is not None else f"undecided: score {self.pred_score:.2f}",
             is_anomalous=self.pred_label,
             footer=f"{self.class_name} · {self.model}",
             max_side=max_side,

@@ -61,6 +61,8 @@ class Advice:
         text_weight: weight in [0, 1] that its text score deserves beside references.
         rarity: weight of rarity inside the picture beside words, without references; 0 leaves the words alone.
         rarity_centre: the rarity in [0, 1] that speaks neither for nor against an anomaly.
+        text_threshold: the score above which words alone call a picture anomalous; None if its words cannot tell.
+        kin: the distance (1 - cos) / 2 of whole pictures up to which they show one kind of product; None if nobody measured it.
         type_reliability: how often the type of defect that its words name is right, in words; empty if nobody measured it.
         unknown_words: those words of sentences that the backbone never learned; None if it knows every word.
     """
@@ -69,6 +71,8 @@ class Advice:
     text_weight: float = 0.5
     rarity: float = 0.0
     rarity_centre: float = 0.25
+    text_threshold: float | None = 0.5
+    kin: float | None = None
     type_reliability: str = ""
     unknown_words: Callable[[Sequence[str]], list[str]] | None = None
 

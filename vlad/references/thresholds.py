@@ -9,21 +9,32 @@ if TYPE_CHECKING:
     from vlad.references.calibration import Calibration
 
 TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
+UNDECIDED = "one picture and no good ones to compare with; give references or a folder"
 
 
 class Thresholds(NamedTuple):
-    """Of the picture's score and of its pixels, each in [0, 1], and where the picture's comes from."""
+    """Of the picture's score and of its pixels, each in [0, 1], and where the picture's comes from; None, None if there is none."""
 
-    image: float
-    source: str
+    image: float | None
+    source: str | None
     pixel: float
 
 
-def choose_thresholds(config: DetectorConfig, calibration: Calibration | None) -> Thresholds:
-    """Those of the settings ("user"), else of the references ("references"), else of the text ("text"). A given picture threshold stands
-    for the pixels too where there is nothing better."""
+def choose_thresholds(config: DetectorConfig, calibration: Calibration | None, text_threshold: float | None) -> Thresholds:
+    """Those of the settings ("user"), else of the references ("references"), else of the words alone ("text"). A given picture threshold
+    stands for the pixels too where there is nothing better.
+
+    Args:
+        config: the settings.
+        calibration: of the references; None without.
+        text_threshold: the backbone's, where the settings name none; None if its words cannot tell, and pixels then have
+            `TEXT_THRESHOLD`, which says what stands out and not what is wrong.
+    """
+    image: float | None
+    source: str | None
     if calibration is None:
-        image, source, pixel = TEXT_THRESHOLD, "text", TEXT_THRESHOLD
+        image = text_threshold if config.text_threshold is None else config.text_threshold
+        source, pixel = (None, TEXT_THRESHOLD) if image is None else ("text", image)
     else:
         image = calibration.image_threshold(config.calibration, config.fpr_limit)
         pixel = calibration.pixel_threshold(config.calibration, config.fpr_limit)
