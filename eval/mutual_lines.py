@@ -1,10 +1,11 @@
 """What the defaults of mutual scoring rest on: lines of procedural products, good and bad, lying still and at any angle.
 
-    python eval/mutual_lines.py plan | thresholds | repeats | cost
+    python eval/mutual_lines.py plan | thresholds | repeats | kinds | cost
 
 `plan`: image AUROC unturned and at eight angles, by share of the others, and what `choose_plan` decides.
 `thresholds`: balanced accuracy of the default threshold and of the best one, by batch size and share of bad pictures.
 `repeats`: image AUROC where all bad pictures have the same kind of defect, or the very same defect in the same place.
+`kinds`: how unlike each other pictures of one product and of a collection are (`vlad.scoring.products.unlikeness`).
 `cost`: seconds of CPU and memory by number of pictures, copies with noise.
 
 Model: lite.
@@ -22,6 +23,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from vlad.backbones import load_backbone
 from vlad.backbones.encoder import Encoder
@@ -30,6 +32,7 @@ from vlad.references.augment import rotations, valid_patches
 from vlad.scoring.base import mean_of_top
 from vlad.scoring.batch_threshold import batch_threshold
 from vlad.scoring.mutual import ANGLES, NEAREST, SAMPLE, TokenStore, choose_plan, mutual_distances, smooth
+from vlad.scoring.products import unlikeness
 from vlad.synthetic import DEFECTS, ProductLine
 
 STILL = (("screw", 11), ("circuit", 31), ("wood", 14), ("capsule", 16), ("washer", 34), ("leather", 19), ("cookie", 21), ("transistor", 39))
@@ -42,6 +45,12 @@ class Eye:
 
     def __init__(self) -> None:
         self._encoder = Encoder(load_backbone("lite", device="cpu", dtype="float32"))
+
+    def raw(self, picture: np.ndarray) -> Tensor:
+        """Patch tokens as unit vectors, as a picture's embedding is made of them."""
+        (view,) = self._encoder.see([picture], patches=True, text=False)
+        assert view.patches is not None
+        return F.normalize(view.patches.tokens, dim=1)
 
     def tokens(self, picture: np.ndarray, angles: int = 1) -> list[Tensor]:
         """Smoothed tokens at each angle, the turned ones where the picture is."""
@@ -158,6 +167,33 @@ def repeats(eye: Eye) -> None:
         print(f"| {kind} | {share:g} | " + " | ".join(f"{value:.2f}" for value in np.mean(values, axis=0)) + " |")
 
 
+def kinds(eye: Eye) -> None:
+    """Table of `unlikeness`: batches of one line, a fifth or half of them bad, and collections of pictures of eight lines."""
+    lines = [(family, seed, turned) for turned, some in ((False, STILL), (True, TURNED)) for family, seed in some]
+    seen = {}
+    for family, seed, turned in lines:
+        shown, _ = pictures(family, seed, 16, 16, turned=turned)
+        tokens = [eye.raw(picture) for picture in shown]
+        seen[family, seed] = np.stack([F.normalize(values.mean(0), dim=0).numpy() for values in tokens])
+    rng = np.random.default_rng(0)
+    rows: dict[str, list[float]] = {}
+    for embeddings in seen.values():
+        for size in (8, 16):
+            for share in (0.2, 0.5):
+                bad = round(share * size)
+                for _ in range(10):
+                    chosen = [*rng.permutation(16)[: size - bad], *(16 + rng.permutation(16)[:bad])]
+                    rows.setdefault(f"one product, {size} pictures, {share:.0%} bad", []).append(unlikeness(embeddings[chosen]))
+    for each in (1, 2, 3):
+        for _ in range(100):
+            some = [list(seen.values())[index] for index in rng.permutation(len(seen))[:8]]
+            mixed = np.concatenate([values[rng.permutation(16)[:each]] for values in some])
+            rows.setdefault(f"eight products, {each} good picture{'s' if each > 1 else ''} of each", []).append(unlikeness(mixed))
+    print("| batches | lowest | 5 % | median | 95 % | highest |\n|---|---|---|---|---|---|")
+    for name, found in rows.items():
+        print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in np.quantile(found, (0, 0.05, 0.5, 0.95, 1))) + " |")
+
+
 def cost(eye: Eye) -> None:
     """Seconds of comparing, at 32 others and once more from a file, and the peak of memory so far."""
     (tokens,) = eye.tokens(ProductLine("washer", 3, 320).sample(0).image)
@@ -178,7 +214,7 @@ def cost(eye: Eye) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    tables = {"plan": plan, "thresholds": thresholds, "repeats": repeats, "cost": cost}
+    tables = {"plan": plan, "thresholds": thresholds, "repeats": repeats, "kinds": kinds, "cost": cost}
     parser.add_argument("table", choices=tables)
     options = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)

@@ -19,7 +19,8 @@ from vlad.references.calibration import Calibration
 from vlad.references.fitting import recalibrated
 from vlad.references.memory import MemorySettings, Reference, ReferenceMemory
 from vlad.references.report import FitReport
-from vlad.references.thresholds import UNDECIDED, choose_thresholds
+from vlad.references.thresholds import choose_thresholds
+from vlad.references.unlabelled import Judged, why_undecided
 from vlad.scoring.methods import find_method, listed
 from vlad.scoring.pictures import PictureScorer, Scored, TextSide, upsampled
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.base import Backbone, PatchBackbone
-    from vlad.references.unlabelled import Judged
     from vlad.scoring.pictures import Conditions
 
 _CALIBRATIONS = 16  # thresholds under so many further conditions (another class name, another tile) are kept
@@ -100,6 +100,11 @@ class DetectorCore:
     def memory(self, memory: ReferenceMemory | None) -> None:
         self._memory = memory
         self._calibrations = {}
+
+    @property
+    def decides_alone(self) -> bool:
+        """Whether one picture by itself gets a verdict: from references, from a given threshold, or from words that can tell."""
+        return self.memory is not None or choose_thresholds(self.config, None, self.encoder.text_advice.text_threshold).image is not None
 
     @property
     def text_weight(self) -> float:
@@ -347,7 +352,8 @@ class DetectorCore:
         joint, text = self.encoder.joint, None
         if memory is None and joint is None:
             raise ConfigError(
-                f"{self.backbone.name} knows no words and has no references; fit() normal pictures first (--references DIR), or name a CLIP"
+                f"{self.backbone.name} knows no words and has no references; fit() normal pictures first (--references DIR), judge a "
+                "folder by itself (predict_mutual, --mutual), or name a CLIP"
             )
         if joint is not None and (memory is None or self.text_weight > 0 or self.encoder.patch_backbone is None):
             advice = self.encoder.text_advice
@@ -399,22 +405,22 @@ class DetectorCore:
             prompts=self.prompts.name,
             seconds=seconds,
             embedding=scored.embedding,
-            undecided=UNDECIDED if thresholds.image is None else "",
+            undecided=why_undecided(1) if thresholds.image is None else "",
             _read=partial(read_image, source, max_pixels=config.max_pixels),
         )
 
     def _mutual_prediction(self, judged: Judged, config: DetectorConfig, maps: bool, noun: str, seconds: float) -> Prediction:
         found, threshold, pixel = judged.comparison, judged.threshold, judged.mask_threshold
         source = None if threshold is None else "mutual"
-        if config.threshold is not None:
+        if config.threshold is not None and found is not None:
             threshold, source = config.threshold, "user"
         return Prediction(
             image_path=str(judged.source) if isinstance(judged.source, (str, Path)) else None,
             image_size=judged.size,
             class_name=noun,
             pred_score=0.0 if found is None else found.score,
-            threshold=None if found is None else threshold,
-            threshold_source=None if found is None else source,
+            threshold=threshold,
+            threshold_source=source,
             mask_threshold=pixel if config.mask_threshold is None else config.mask_threshold,
             anomaly_map=upsampled(found.distances[None], found.grid, found.shown, judged.size) if maps and found is not None else None,
             scores=judged.scores,
@@ -422,5 +428,6 @@ class DetectorCore:
             prompts=self.prompts.name,
             seconds=seconds,
             embedding=judged.embedding,
+            undecided=judged.undecided if threshold is None else "",
             _read=partial(read_image, judged.source, max_pixels=config.max_pixels),
         )

@@ -31,6 +31,7 @@ ROOMS = (
     "vlm",
     "core",
     "detector",
+    "together",
     "synthetic",
     "training",
     "vlad",

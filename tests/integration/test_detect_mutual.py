@@ -41,7 +41,23 @@ def test_each_folder_is_judged_for_itself(folders, tmp_path):
 def test_few_pictures_are_undecided(folders, tmp_path):
     paths = [str(folders / "gear" / f"{number}.png") for number in range(3)]
     run = CliRunner().invoke(app, ["detect", *paths, "--mutual", "--model", "lite", "--fail-on-anomaly"])
-    assert run.exit_code == 0 and run.output.count("undecided") == 4 and "because there is no threshold" in run.output
+    assert run.exit_code == 0 and run.output.count("undecided") == 4 and "3 pictures are too few" in run.output
+
+
+def test_without_a_flag_folders_are_judged_and_the_rest_is_undecided(folders, tmp_path):
+    run = CliRunner().invoke(app, ["detect", str(folders), "--recursive", "--model", "lite", "--format", "csv"])
+    assert run.exit_code == 0 and run.stderr.count("are judged by each other, as if most were good; --no-mutual: by the words") == 2
+    assert run.stdout.count(",mutual,") == 16
+    mixed = [str(folders / family / f"{number}.png") for number in range(2) for family in ("gear", "leather")]
+    run = CliRunner().invoke(app, ["detect", *mixed, "--group-by", "none", "--model", "lite", "--format", "csv", "--fail-on-anomaly"])
+    assert run.exit_code == 0 and run.stdout.count("4 pictures are too few") == 4 and "4 undecided: 4 pictures" in run.stderr
+
+
+def test_the_words_decide_when_told(folders):
+    gears = ["detect", str(folders / "gear"), "--model", "lite", "--format", "csv"]
+    for option, source in ((["--no-mutual"], "text"), (["--threshold", "0.4"], "user")):
+        run = CliRunner().invoke(app, [*gears, *option])
+        assert run.exit_code == 0 and run.stdout.count(f",{source},") == 8 and "judged by each other" not in run.stderr
 
 
 @pytest.mark.parametrize("other", [["--references", "x"], ["--tile", "64"]], ids=str)
@@ -50,6 +66,9 @@ def test_what_does_not_go_together(folders, other):
         CliRunner().invoke(app, ["detect", str(folders / "gear"), "--mutual", *other], catch_exceptions=False)
 
 
-def test_an_expected_share_belongs_to_mutual(folders):
-    with pytest.raises(ConfigError, match="belongs to --mutual"):
-        CliRunner().invoke(app, ["detect", str(folders / "gear"), "--expect-anomalous", "0.1"], catch_exceptions=False)
+def test_an_expected_share_is_found_and_not_among_words(folders):
+    options = ["detect", str(folders / "gear"), "--model", "lite", "--expect-anomalous", "0.25"]
+    run = CliRunner().invoke(app, [*options, "--format", "csv"])
+    assert run.exit_code == 0 and run.stdout.count(",True,") == 2
+    with pytest.raises(ConfigError, match="judged by each other; leave it out"):
+        CliRunner().invoke(app, [*options, "--no-mutual"], catch_exceptions=False)

@@ -84,7 +84,7 @@ def test_a_bad_upload_is_named_and_its_place_on_the_server_is_not(service, visit
     with pytest.raises(ImageReadError, match=reason) as error:
         handlers.inspect(service, visit, tmp_path / name)
     assert str(error.value).startswith(f"{name}: ") and str(tmp_path) not in str(error.value)
-    assert handlers.inspect(service, visit, SCRATCH).pred_label  # the visitor goes on
+    assert handlers.inspect(service, visit, SCRATCH).regions  # the visitor goes on
 
 
 def test_sixteen_bits_and_cmyk_are_read_as_vlad_reads_them(service, tmp_path):
@@ -112,7 +112,7 @@ def test_references_belong_to_one_visitor(service, visit):
         told = handlers.add_references(service, visit, sorted((EXAMPLES / "references" / "washer").iterdir())[:2])
     assert len(told.names) == 2 and any("guess" in note for note in told.notes)
     mine, theirs = (handlers.inspect(service, one, SCRATCH) for one in (visit, other))
-    assert (mine.threshold_source, theirs.threshold_source) == ("references", "text")
+    assert (mine.threshold_source, theirs.threshold_source) == ("references", None) and theirs.undecided
     assert service.detector.memory is None and other.detector.encoder.joint is visit.detector.encoder.joint
     with pytest.raises(ConfigError, match="At most 4"):
         handlers.add_references(service, visit, [SCRATCH] * 3)
@@ -143,7 +143,10 @@ def test_a_batch_survives_what_is_in_an_archive(service, visit, tmp_path):
     assert [row.name for row in batch.sorted_rows] == ["parts.zip/evil.png", "capsule_good.png"]
     assert {row.name for row in batch.failed} == {"parts.zip/bomb.png", "parts.zip/text.png", "broken.zip"}
     assert not list(tmp_path.parent.rglob("evil.png")) and "too large when unpacked" in batch.failed[0].error
-    assert batch.summary() == "2 of 5 inspected, 2 anomalous, 0 normal, 3 could not be read"
+    assert batch.summary() == "2 of 5 inspected, 2 undecided, 3 could not be read"
+    assert batch.remarks() == [
+        "2 undecided: 5 pictures are too few to be judged by each other; give 8 or more of one product, or references"
+    ]
     scores = [line.split(",")[1] for line in batch.to_csv().splitlines()[1:3]]
     assert float(scores[0]) > float(scores[1]) and batch.rows[0].heat.shape[2] == 3
 
@@ -200,7 +203,7 @@ def test_questions_continue_one_conversation_until_the_picture_changes(service, 
     handlers.inspect(service, visit, SCRATCH, "washer")
     (first,) = chat.ask(service, visit, "What is wrong?")
     (second,) = chat.ask(service, visit, "Where is it?")
-    assert first.verdict == "anomalous" and len(visit.conversation.answers) == 2 and second.question == "Where is it?"
+    assert first.verdict == "undecided" and first.defects and len(visit.conversation.answers) == 2 and second.question == "Where is it?"
     handlers.inspect(service, visit, GOOD)
     assert visit.conversation is None
     for question in ("", "x" * 501):
@@ -215,7 +218,7 @@ def test_an_example_is_fitted_once_for_all(service, monkeypatch):
     monkeypatch.setattr(AnomalyDetector, "fit", lambda *_, **__: pytest.fail("fitted twice"))
     handlers.inspect_example(service, second, example, with_references=True)
     assert len(second.references) == 4 == len(second.thumbnails)
-    assert handlers.inspect_example(service, first, example).threshold_source == "text" and first.references == ()
+    assert handlers.inspect_example(service, first, example).threshold_source is None and first.references == ()
 
 
 def test_a_copy_shares_weights_alone(lite):
@@ -364,7 +367,7 @@ def test_addresses_of_servers_are_not_for_visitors():
 def test_no_endpoint_tells_a_servers_address(lite):
     reply = '{"answer": "Fine.", "judgement": "normal", "defects": [{"type": "dent", "region": "A"}]}'
     vlm = SimpleNamespace(name="m at http://10.0.0.5:8000/v1", most_images=None, chat=lambda *_, **__: Reply(reply, "stop", 0.0))
-    service = Service(lite, vlm)
+    service = Service(lite.copy(text_threshold=0.5), vlm)
     assert api.describe_model(service)["answers"] == "m"
     answer = api.ask(service, str(SCRATCH))
     assert answer["text"].startswith("Fine.") and "m takes the picture for normal" in answer["text"] and answer["defects"]
@@ -373,7 +376,7 @@ def test_no_endpoint_tells_a_servers_address(lite):
     assert api.describe_model(Service(lite))["answers"] == "describer"
 
 
-@pytest.mark.parametrize(("threshold", "used", "source"), [(None, 0.5, "text"), (0, 0, "user"), (0.25, 0.25, "user"), (1.0, 1, "user")])
+@pytest.mark.parametrize(("threshold", "used", "source"), [(None, None, None), (0, 0, "user"), (0.25, 0.25, "user"), (1.0, 1, "user")])
 def test_a_threshold_of_zero_is_one(service, threshold, used, source):
     found = api.detect(service, str(SCRATCH), threshold=threshold)
     assert (found["threshold"], found["threshold_source"]) == (used, source)

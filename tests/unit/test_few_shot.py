@@ -200,7 +200,8 @@ class TestThresholds:
         given = detector.predict(good[5], threshold=0.3)
         assert (given.threshold, given.threshold_source) == (0.3, "user") and given.mask_threshold == of_references.mask_threshold
         assert detector.predict(good[5], mask_threshold=0.2).mask_threshold == 0.2
-        assert AnomalyDetector(lite, rotations=1).predict(good[5]).threshold_source == "text"
+        assert AnomalyDetector(lite, rotations=1).predict(good[5]).threshold_source is None
+        assert AnomalyDetector(lite, rotations=1, text_threshold=0.4).predict(good[5]).threshold_source == "text"
 
     def test_one_reference_is_enough(self, lite, good, bad):
         detector = AnomalyDetector(lite, rotations=1).fit(good[0])

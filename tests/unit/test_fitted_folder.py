@@ -112,7 +112,7 @@ def test_saving_again_leaves_nothing_old_behind(folder, good):
     detector.memory = None
     detector.save(folder)
     assert not (folder / "memory.safetensors").exists()
-    assert AnomalyDetector.load(folder).predict(good[3]).threshold_source == "text"
+    assert AnomalyDetector.load(folder).predict(good[3]).undecided.startswith("one picture")
 
 
 class _Killed(BaseException):

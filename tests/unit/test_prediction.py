@@ -51,7 +51,7 @@ class TestLabel:
             (0.5, 0.5, "normal: score 0.50, threshold 0.50 (text)"),
             (0.50004, 0.5, "anomalous: score 0.50004, threshold 0.50000 (text)"),
             (0.4996, 0.5, "normal: score 0.4996, threshold 0.5000 (text)"),
-            (0.3, None, "score 0.30, no threshold"),
+            (0.3, None, "undecided: score 0.30, no threshold"),
         ],
     )
     def test_verdict_never_shows_equal_numbers_for_different_ones(self, picture, score, threshold, expected):

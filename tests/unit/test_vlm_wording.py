@@ -135,7 +135,9 @@ def test_a_close_call_shows_its_digits():
 
 
 def test_without_threshold_or_words():
-    assert say("Why?", replace(EVIDENCE, threshold=None), ()).startswith("Score 0.83, no threshold.")
+    undecided = replace(EVIDENCE, threshold=None, undecided="one picture alone")
+    assert say("Why?", undecided, ()).startswith("Undecided: one picture alone. Score 0.83. Without a threshold there is no verdict")
+    assert "below the threshold" not in say("Why?", undecided, ()) and DEFECTS[0].location in say("What is wrong?", undecided)
     wordless = tuple(replace(defect, type=UNKNOWN, confidence=0.0, alternatives=()) for defect in DEFECTS)
     assert "this model has no words for its type" in say("What is wrong?", defects=wordless, unnamed=tuple(VOCABULARY.types))
     asked = say("Is there a scratch?", defects=wordless, unnamed=tuple(VOCABULARY.types))

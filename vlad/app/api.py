@@ -28,7 +28,7 @@ def detect(
     Args:
         picture: the picture to inspect.
         class_name: what it shows, a noun such as "metal nut"; may be empty.
-        threshold: a score above it means anomalous; left out, or null, it is the references' own, or 0.5.
+        threshold: a score above it means anomalous; left out, or null, it is the references' own, or the words' if the model's can tell.
         references: up to 16 good pictures of the same kind of part to compare with; may be empty.
 
     Returns:
@@ -45,7 +45,7 @@ def heat_map(
     Args:
         picture: the picture to inspect.
         class_name: what it shows, a noun such as "metal nut"; may be empty.
-        threshold: a score above it means anomalous; left out, or null, it is the references' own, or 0.5.
+        threshold: a score above it means anomalous; left out, or null, it is the references' own, or the words' if the model's can tell.
         references: up to 16 good pictures of the same kind of part to compare with; may be empty.
 
     Returns:
@@ -57,12 +57,13 @@ def heat_map(
 def detect_batch(
     service: Service, pictures: list[str] | None, class_name: str = "", threshold: float | None = None, references: list[str] | None = None
 ) -> dict[str, Any]:
-    """Inspect many pictures, or zip files of pictures.
+    """Inspect many pictures, or zip files of pictures. Without references or threshold, and with a model whose words cannot tell, eight or
+    more of one product are judged by each other.
 
     Args:
         pictures: the pictures or archives.
         class_name: what they show, a noun such as "metal nut"; may be empty.
-        threshold: a score above it means anomalous; left out, or null, it is the references' own, or 0.5.
+        threshold: a score above it means anomalous; left out, or null, it is the references' own, or the words' if the model's can tell.
         references: up to 16 good pictures of the same kind of part to compare with; may be empty.
 
     Returns:
@@ -73,6 +74,7 @@ def detect_batch(
     results = [{"picture": row.name} | row.prediction.to_dict() for row in batch.sorted_rows if row.prediction is not None]
     return {
         "summary": batch.summary(),
+        "remarks": batch.remarks(),
         "results": results,
         "failed": [{"picture": row.name, "error": row.error} for row in batch.failed],
     }

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from vlad.app.handlers import checked_class_name
 from vlad.app.notes import quietly
 from vlad.app.show import heat_pair, shrink
-from vlad.app.uploads import count_pictures, pictures_of
+from vlad.app.uploads import uploads_of
 from vlad.errors import ImageReadError
 from vlad.output.tables import TableWriter
+from vlad.together import predict_together
 
 if TYPE_CHECKING:
     from vlad.app.service import Service
     from vlad.app.visit import Visit
+    from vlad.pictures.reading import ImageSource
     from vlad.prediction import Prediction
 
-COLUMNS = ("picture", "pred_score", "threshold", "threshold_source", "pred_label", "n_regions", "model", "seconds", "error")
+COLUMNS = ("picture", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds", "error")
 _THUMBNAIL = 360
+BY_EACH_OTHER = (
+    "No good pictures were given, so {} pictures were judged by each other: most are taken to be good, and what stands out is called "
+    "anomalous."
+)
 
 
 @dataclass(frozen=True)
@@ -69,18 +77,41 @@ class Batch:
 
     @property
     def threshold(self) -> float | None:
-        """The same for every picture."""
-        return next((row.prediction.threshold for row in self.rows if row.prediction is not None), None)
+        """If it is the same for every picture; else None, as for pictures of several kinds that are judged by each other."""
+        found = {row.prediction.threshold for row in self.rows if row.prediction is not None}
+        return found.pop() if len(found) == 1 else None
+
+    @property
+    def by_each_other(self) -> int:
+        """Pictures whose threshold comes from the other pictures."""
+        return sum(row.prediction is not None and row.prediction.threshold_source == "mutual" for row in self.rows)
+
+    @property
+    def undecided(self) -> dict[str, int]:
+        """How many pictures have no verdict, by the reason."""
+        found = Counter(row.prediction.undecided for row in self.rows if row.prediction is not None and row.prediction.pred_label is None)
+        return dict(found)
 
     def summary(self) -> str:
         """The batch in one line."""
-        anomalous = sum(bool(row.prediction and row.prediction.pred_label) for row in self.rows)
-        parts = [f"{len(self.scores)} of {self.total} inspected", f"{anomalous} anomalous", f"{len(self.scores) - anomalous} normal"]
+        anomalous, undecided = sum(bool(row.prediction and row.prediction.pred_label) for row in self.rows), sum(self.undecided.values())
+        parts = [f"{len(self.scores)} of {self.total} inspected"]
+        if undecided < len(self.scores) or not undecided:
+            parts += [f"{anomalous} anomalous", f"{len(self.scores) - anomalous - undecided} normal"]
+        if undecided:
+            parts.append(f"{undecided} undecided")
         if self.failed:
             parts.append(f"{len(self.failed)} could not be read")
         if self.cut_off:
             parts.append("stopped at the time limit")
         return ", ".join(parts)
+
+    def remarks(self) -> list[str]:
+        """What to know about the verdicts."""
+        found = [f"{count} undecided: {reason}" for reason, count in self.undecided.items()]
+        if self.by_each_other:
+            found.insert(0, BY_EACH_OTHER.format(self.by_each_other))
+        return found
 
     def to_csv(self) -> str:
         """One line for each picture, most anomalous first, the unreadable last."""
@@ -94,35 +125,84 @@ class Batch:
 
 
 def run_batch(
-    service: Service, visit: Visit, paths: Sequence[str | Path], class_name: str = "", *, threshold: float | None = None
+    service: Service,
+    visit: Visit,
+    paths: Sequence[str | Path],
+    class_name: str = "",
+    *,
+    threshold: float | None = None,
+    mutual: bool | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Batch]:
-    """Inspect pictures and archives with the visitor's references; yields the batch after each picture. Between two pictures other visitors
-    get their turn.
+    """Inspect pictures and archives as `predict_together` does, with the visitor's references or by each other; yields the batch after each
+    picture. Between two pictures other visitors get their turn.
+
+    Args:
+        on_progress: where pictures are judged by each other, called while they are looked at and compared, before the first result.
 
     Raises:
         ConfigError: no pictures, too many, or an option is out of range.
         BusyError: the model is busy.
     """
     noun = checked_class_name(class_name) or None
-    pictures = pictures_of(paths, service.limits)
-    batch = Batch(count_pictures(paths))
-    end = time.monotonic() + service.limits.batch_seconds
-    while True:
-        if time.monotonic() > end:
+    uploads = uploads_of(paths, service.limits)
+    batch = Batch(len(uploads))
+    turns = _Turns(service)
+
+    def step(phase: str, done: int, of: int) -> None:
+        turns.give_way()
+        if on_progress is not None:
+            on_progress(phase, done, of)
+
+    detector = visit.detector.copy(max_pixels=service.limits.pixels)
+    sources = cast("list[ImageSource]", uploads)
+    options: dict[str, Any] = {"class_name": noun, "threshold": threshold, "on_error": "return", "on_progress": step}
+    results = predict_together(detector, sources, mutual=mutual, batch_size=1, **options)
+    for upload in uploads:
+        try:
+            with turns:
+                batch.rows.append(_row(upload.name, next(results)))
+        except _OutOfTime:
             batch.cut_off = True
             yield batch
             return
-        with service.turn(), quietly():
-            found = next(pictures, None)
-            if found is None:
-                return
-            name, picture = found
-            if isinstance(picture, ImageReadError):
-                batch.rows.append(Row(name, error=str(picture)))
-            else:
-                prediction = visit.detector.predict(picture, class_name=noun, threshold=threshold)
-                batch.rows.append(Row(name, _without_arrays(prediction), shrink(heat_pair(prediction, picture, 0.5)[1], _THUMBNAIL)))
         yield batch
+
+
+class _OutOfTime(Exception):
+    """The batch took longer than one may."""
+
+
+class _Turns:
+    """The turns of a batch at the model. In each of them vlad's warnings are kept quiet, and never between two."""
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._stack = service, ExitStack()
+        self._end = time.monotonic() + service.limits.batch_seconds
+
+    def __enter__(self) -> None:
+        if time.monotonic() > self._end:
+            raise _OutOfTime
+        self._stack.enter_context(self._service.turn())
+        self._stack.enter_context(quietly())
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def give_way(self) -> None:
+        """Within a turn: end it, and wait for the next one behind those who wait already."""
+        self.__exit__()
+        self.__enter__()
+
+
+def _row(name: str, result: Prediction | ImageReadError) -> Row:
+    if isinstance(result, ImageReadError):
+        return Row(name, error=str(result).removeprefix("file "))
+    try:
+        picture = result.image
+    except ImageReadError as error:  # it went while others were looked at
+        return Row(name, error=str(error).removeprefix("file "))
+    return Row(name, _without_arrays(result), shrink(heat_pair(result, picture, 0.5)[1], _THUMBNAIL))
 
 
 def write_csv(visit: Visit, batch: Batch) -> Path:

@@ -140,9 +140,9 @@ def fitted_copy(service: Service, example: Example | None = None) -> AnomalyDete
     return detector
 
 
-def adjust(visit: Visit, threshold: float, mask_threshold: float) -> Prediction:
-    """Another threshold for score and map of the current picture, from the map at hand: the model does not run. A value that is the present
-    one but for the four digits that a slider shows changes nothing.
+def adjust(visit: Visit, threshold: float | None, mask_threshold: float) -> Prediction:
+    """Another threshold for score (None leaves it as it is) and map of the current picture, from the map at hand: the model does not run. A
+    value that is the present one but for the four digits that a slider shows changes nothing.
 
     Raises:
         ConfigError: there is no current picture.
@@ -150,14 +150,15 @@ def adjust(visit: Visit, threshold: float, mask_threshold: float) -> Prediction:
     if visit.prediction is None:
         raise ConfigError("There is no picture yet; drop one, or choose an example.")
     old = visit.prediction
-    if old.threshold is not None and abs(threshold - old.threshold) < _SAME:
+    if threshold is None or (old.threshold is not None and abs(threshold - old.threshold) < _SAME):
         threshold = old.threshold
     if old.mask_threshold is not None and abs(mask_threshold - old.mask_threshold) < _SAME:
         mask_threshold = old.mask_threshold
     source = old.threshold_source if threshold == old.threshold else "user"
     if threshold != old.threshold:
         visit.conversation = None  # its verdict would be another one
-    visit.prediction = replace(old, threshold=threshold, threshold_source=source, mask_threshold=mask_threshold)
+    undecided = old.undecided if threshold is None else ""
+    visit.prediction = replace(old, threshold=threshold, threshold_source=source, mask_threshold=mask_threshold, undecided=undecided)
     return visit.prediction
 
 

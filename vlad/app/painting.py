@@ -38,8 +38,8 @@ class Finding:
 
     @property
     def found(self) -> bool:
-        """Whether a visitor would say that it was found: called anomalous, and marked where it was painted."""
-        return bool(self.after.pred_label) and (self.covered >= _FOUND or self.peak_inside)
+        """Whether a visitor would say that it was found: not called normal, and marked where it was painted."""
+        return self.after.pred_label is not False and (self.covered >= _FOUND or self.peak_inside)
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON values."""

@@ -15,7 +15,12 @@ from vlad.vlm.answer import Place
 from vlad.vlm.places import size_in_words
 
 MAX_SIDE = 1200  # of a picture on the page
-_SOURCES = {"text": "the default for words alone", "references": "from the good pictures", "user": "set by you"}
+_SOURCES = {
+    "text": "the default for words alone",
+    "references": "from the good pictures",
+    "mutual": "from the pictures of the batch",
+    "user": "set by you",
+}
 _BARS = 24
 
 
@@ -27,7 +32,7 @@ def verdict_card(prediction: Prediction, *, note: str = "") -> str:
     kind, headline, mark = {
         True: ("bad", "Something looks wrong", "!"),
         False: ("good", "Nothing looks wrong", "✓"),
-        None: ("none", "No verdict", "?"),
+        None: ("none", "Undecided", "?"),
     }[prediction.pred_label]
     numbers = verdict_line(prediction).partition(": ")[2] or prediction.verdict
     count = len(prediction.regions)
@@ -60,13 +65,14 @@ def waiting_card(headline: str, text: str) -> str:
 
 
 def score_bar(score: float, threshold: float | None) -> str:
-    """Where the score lies on the colour scale, whose middle is the threshold."""
+    """Where the score lies on the colour scale, whose middle is the threshold, or 0.5 without one."""
     middle = 0.5 if threshold is None else threshold
+    named = "no threshold" if threshold is None else f"threshold {threshold:.3g}"
     place = 100 * float(absolute_scale(np.array([score]), middle)[0])
     return (
-        f'<div class="vlad-bar" style="background:{_gradient()}" role="img" aria-label="score {score:.3f}, threshold {middle:.3f}">'
+        f'<div class="vlad-bar" style="background:{_gradient()}" role="img" aria-label="score {score:.3f}, {named}">'
         f'<i style="left:{place:.1f}%"></i></div>'
-        f'<div class="vlad-scale" aria-hidden="true"><span>0 normal</span><span>threshold {middle:.3g}</span><span>anomalous 1</span></div>'
+        f'<div class="vlad-scale" aria-hidden="true"><span>0 normal</span><span>{named}</span><span>anomalous 1</span></div>'
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,11 @@ def read_upload(path: str | Path, limits: Limits, *, name: str | None = None) ->
         ImageReadError: it is too large or cannot be read; the message calls it by the visitor's name for it, never by its place here.
     """
     shown = short_name(name or Path(path).name)
-    size = Path(path).stat().st_size
-    if size > limits.file_bytes:
-        raise ImageReadError(f"{shown}: has {size / 2**20:.0f} MB, the limit here is {limits.file_bytes / 2**20:.0f}; make it smaller")
-    return read_bytes(Path(path).read_bytes(), limits, shown)
+    try:
+        data = _file_bytes(Path(path), limits)
+    except ImageReadError as error:
+        raise ImageReadError(f"{shown}: {error}") from None
+    return read_bytes(data, limits, shown)
 
 
 def read_bytes(data: bytes, limits: Limits, name: str) -> np.ndarray:
@@ -45,31 +47,87 @@ def read_bytes(data: bytes, limits: Limits, name: str) -> np.ndarray:
         raise ImageReadError(f"{name}: {str(error).removeprefix('bytes: ')}") from error
 
 
+def _file_bytes(path: Path, limits: Limits) -> bytes:
+    size = path.stat().st_size
+    if size > limits.file_bytes:
+        raise ImageReadError(f"has {size / 2**20:.0f} MB, the limit here is {limits.file_bytes / 2**20:.0f}; make it smaller")
+    return path.read_bytes()
+
+
 def short_name(name: str) -> str:
     """A file name on one line and not too long, without control characters."""
     text = "".join(mark if mark.isprintable() else "?" for mark in PurePosixPath(name.replace("\\", "/")).name)
     return text if len(text) <= _MOST_NAME else f"{text[: _MOST_NAME // 2]}…{text[-_MOST_NAME // 2 + 1 :]}"
 
 
-def pictures_of(paths: Sequence[str | Path], limits: Limits) -> Iterator[tuple[str, np.ndarray | ImageReadError]]:
-    """Pictures of a batch by name, read as they are needed; an unreadable one comes as its error, and the others go on.
+@dataclass
+class Upload:
+    """A picture of a batch, a file or an archive's entry, as `read_image` takes an open file. Its bytes are read whenever they are asked
+    for, an entry's in memory: nothing is unpacked onto the disk, so a path inside an archive leads nowhere.
 
-    An archive's entries are read in memory, one at a time: nothing is unpacked onto the disk, so a path inside it leads nowhere.
+    Attributes:
+        name: as the visitor knows it.
+        size: bytes of an entry, known when it was read once.
+    """
+
+    name: str
+    path: Path = field(repr=False)
+    entry: zipfile.ZipInfo | None = field(repr=False)
+    limits: Limits = field(repr=False)
+    all: list[Upload] = field(repr=False)
+    size: int = 0
+
+    def seekable(self) -> bool:
+        """Never; every `read` begins anew."""
+        return False
+
+    def read(self, count: int = -1) -> bytes:
+        """The bytes of the file; none if none are wanted.
+
+        Raises:
+            ImageReadError: it is too large, or the archive is broken.
+        """
+        if count == 0:
+            return b""
+        if not is_archive(self.path):
+            return _file_bytes(self.path, self.limits)
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                if self.entry is None:
+                    raise zipfile.BadZipFile
+                left = self.limits.unpacked_bytes - sum(other.size for other in self.all if other is not self)
+                data = _unpacked(archive, self.entry, max(0, min(left, self.limits.file_bytes)))
+        except ImageReadError:
+            raise
+        except _DAMAGED as error:
+            what = "is no zip file that can be read" if self.entry is None else "cannot be unpacked"
+            raise ImageReadError(f"{what} ({type(error).__name__}); pack it again, without a password") from error
+        self.size = len(data)
+        return data
+
+
+def uploads_of(paths: Sequence[str | Path], limits: Limits) -> list[Upload]:
+    """Pictures of a batch, each file and each picture in an archive; one that cannot be read says so when it is read.
 
     Raises:
         ConfigError: more pictures than one batch may have, or none.
     """
-    count = count_pictures(paths)
-    if not count:
+    found: list[Upload] = []
+    for path in map(Path, paths):
+        name = short_name(path.name)
+        if not is_archive(path):
+            found.append(Upload(name, path, None, limits, found))
+            continue
+        entries = _entries(path)
+        if entries is None:
+            found.append(Upload(name, path, None, limits, found))
+        else:
+            found += [Upload(f"{name}/{short_name(entry.filename)}", path, entry, limits, found) for entry in entries]
+    if not found:
         raise ConfigError("There is no picture among these files; choose pictures, or a zip file of pictures.")
-    if count > limits.pictures:
-        raise ConfigError(f"These are {count} pictures, and at most {limits.pictures} can be inspected at once; choose fewer.")
-    return _pictures_of(paths, limits)
-
-
-def count_pictures(paths: Sequence[str | Path]) -> int:
-    """Number of pictures in files and archives, by their names."""
-    return sum(len(_entries(Path(path))) if is_archive(path) else 1 for path in paths)
+    if len(found) > limits.pictures:
+        raise ConfigError(f"These are {len(found)} pictures, and at most {limits.pictures} can be inspected at once; choose fewer.")
+    return found
 
 
 def is_archive(path: str | Path) -> bool:
@@ -77,34 +135,8 @@ def is_archive(path: str | Path) -> bool:
     return str(path).lower().endswith(".zip")
 
 
-def _pictures_of(paths: Sequence[str | Path], limits: Limits) -> Iterator[tuple[str, np.ndarray | ImageReadError]]:
-    left = limits.unpacked_bytes
-    for path in paths:
-        if not is_archive(path):
-            yield short_name(Path(path).name), _or_error(path, limits)
-            continue
-        name = short_name(Path(path).name)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                for entry in _entries(Path(path)):
-                    shown = f"{name}/{short_name(entry.filename)}"
-                    try:
-                        data = _unpacked(archive, entry, min(left, limits.file_bytes))
-                        left -= len(data)
-                        yield shown, read_bytes(data, limits, shown)
-                    except ImageReadError as error:
-                        yield shown, error
-                    except _DAMAGED as error:
-                        yield (
-                            shown,
-                            ImageReadError(f"{shown}: cannot be unpacked ({type(error).__name__}); pack it again, without a password"),
-                        )
-        except _DAMAGED as error:
-            yield name, ImageReadError(f"{name}: is no zip file that can be read ({type(error).__name__}); pack it again")
-
-
-def _entries(path: Path) -> list[zipfile.ZipInfo]:
-    """Entries of an archive that are pictures by name; one hollow entry for an archive that cannot be read, so that it is named."""
+def _entries(path: Path) -> list[zipfile.ZipInfo] | None:
+    """Entries of an archive that are pictures by name; None for an archive that cannot be read."""
     try:
         with zipfile.ZipFile(path) as archive:
             return [
@@ -113,7 +145,7 @@ def _entries(path: Path) -> list[zipfile.ZipInfo]:
                 if entry.filename.lower().endswith(IMAGE_SUFFIXES) and not PurePosixPath(entry.filename).name.startswith(".")
             ]
     except _DAMAGED:
-        return [zipfile.ZipInfo(path.name)]
+        return None
 
 
 def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> bytes:
@@ -123,13 +155,5 @@ def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int) -> b
         while chunk := file.read(_CHUNK):
             data += chunk
             if len(data) > limit:
-                name = short_name(entry.filename)
-                raise ImageReadError(f"{name}: is too large when unpacked, {limit / 2**20:.0f} MB are left; leave it out")
+                raise ImageReadError(f"is too large when unpacked, {limit / 2**20:.0f} MB are left; leave it out")
     return bytes(data)
-
-
-def _or_error(path: str | Path, limits: Limits) -> np.ndarray | ImageReadError:
-    try:
-        return read_upload(path, limits)
-    except ImageReadError as error:
-        return error

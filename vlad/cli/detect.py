@@ -43,21 +43,23 @@ def detect(
     made_of: options.DetectorOptions,
     references: options.References = None,
     mutual: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--mutual",
-            help="Judge the pictures by each other, without words or references: for 8 or more pictures of one product, most of them good.",
+            "--mutual/--no-mutual",
+            help="Judge the pictures by each other, without words or references: for 8 or more pictures of one product, most of them good; "
+            "or by the words.  [default: by the words, unless the model's cannot tell]",
+            show_default=False,
         ),
-    ] = False,
+    ] = None,
     group_by: Annotated[
-        GroupBy, typer.Option(help="With --mutual: the pictures of each folder are judged for themselves, or all together.")
+        GroupBy, typer.Option(help="Where pictures are judged by each other: those of each folder for themselves, or all together.")
     ] = GroupBy.folder,
     expect_anomalous: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=0.99,
-            help="With --mutual: the share of anomalous pictures to find.  [default: the scores decide]",
+            help="Where pictures are judged by each other: the share of anomalous ones to find.  [default: the scores decide]",
             show_default=False,
         ),
     ] = None,
@@ -92,16 +94,17 @@ def detect(
 ) -> None:
     """Is something wrong with these pictures, and where?
 
-    Needs no training, only words (--class-name says what is shown), or words and a few normal pictures (--references).
+    Needs no training: the pictures of a folder are judged by each other or, with a CLIP, by words (--class-name says what is shown), and
+    all of them better with a few normal pictures (--references).
 
     \b
-    vlad detect part.png --class-name "metal nut"
-    vlad detect photos/ --class-name hazelnut --out results/
+    vlad detect photos_of_one_product/ --out results/
+    vlad detect part.png --model winclip --class-name "metal nut"
     vlad detect "line_3/**/*.png" --format csv > scores.csv
     vlad detect board.tif --tile 1024 --out results/
     vlad detect part.png --model winclip --fail-on-anomaly
     vlad detect new_parts/ --references good_parts/ --out results/
-    vlad detect photos_of_one_product/ --mutual --out results/
+    vlad detect photos_of_one_product/ --model winclip --mutual --out results/
     vlad detect --watch incoming/ --model models/nut --out results/
 
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
@@ -112,8 +115,8 @@ def detect(
     if mutual and (watch or references or made_of.tile):
         other = "--watch" if watch else "--references" if references else "--tile"
         raise ConfigError(f"--mutual judges pictures by each other as they are; leave {other} out, or --mutual")
-    if expect_anomalous is not None and not mutual:
-        raise ConfigError("--expect-anomalous belongs to --mutual; add it, or leave it out")
+    if expect_anomalous is not None and (mutual is False or watch or references):
+        raise ConfigError("--expect-anomalous is for pictures that are judged by each other; leave it out, or add --mutual alone")
     found, unreadable = _find(images or [], recursive)
     if images and not found:
         for problem in unreadable.values():
@@ -133,12 +136,8 @@ def detect(
                 writer.add_error(item, problem)
             if watch:
                 _watch(detector, watch, writer, out, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
-            elif mutual:
-                _judge_by_each_other(detector, found, writer, group_by, expect_anomalous, maps=maps, batch_size=batch_size, quiet=quiet)
             else:
-                results = detector.predict_iter(found, batch_size=batch_size, maps=maps, on_error="return")
-                for path, result in zip(found, results, strict=True):
-                    writer.add(path, result)
+                _detect(detector, found, writer, mutual, group_by, expect_anomalous, maps=maps, batch_size=batch_size, quiet=quiet)
     except KeyboardInterrupt:
         typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -169,10 +168,11 @@ def _find(images: list[str], recursive: bool) -> tuple[list[Path], dict[str, Ima
     return list(found.values()), unreadable
 
 
-def _judge_by_each_other(
+def _detect(
     detector: AnomalyDetector,
     found: list[Path],
     writer: ResultWriter,
+    mutual: bool | None,
     group_by: GroupBy,
     expect_anomalous: float | None,
     *,
@@ -180,29 +180,36 @@ def _judge_by_each_other(
     batch_size: int,
     quiet: bool,
 ) -> None:
-    """Judge the pictures of each folder, or all of them, by each other."""
-    from tqdm import tqdm
-
+    """Judge the pictures folder by folder, or all of them together; see `predict_together`."""
     from vlad.references.unlabelled import MutualSettings
+    from vlad.together import by_each_other, predict_together
 
-    phases = {"look": "looking", "turn": "turning", "compare": "comparing"}
     groups: dict[Path | None, list[Path]] = {}
     for path in found:
         groups.setdefault(path.parent if group_by is GroupBy.folder else None, []).append(path)
+    chosen = True if mutual is None and expect_anomalous is not None else mutual
     settings = MutualSettings(expect_anomalous=expect_anomalous)
-    for paths in groups.values():
-        with tqdm(total=len(paths), unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
-
-            def show(phase: str, done: int, of: int, bar: tqdm = bar) -> None:
-                bar.set_description(phases[phase], refresh=False)
-                bar.total, bar.n = of, done
-                bar.refresh()
-
-            results = detector.predict_mutual_iter(
-                paths, settings=settings, batch_size=batch_size, maps=maps, on_error="return", on_progress=show
+    for folder, paths in groups.items():
+        if chosen is None and not quiet and by_each_other(detector, len(paths)):
+            typer.echo(printable(_note(folder, len(paths)), one_line=True), err=True)
+        with options.progress(quiet) as show:
+            results = predict_together(
+                detector,
+                paths,
+                mutual=chosen,
+                settings=settings,
+                batch_size=batch_size,
+                maps=maps,
+                on_error="return",
+                on_progress=show,
             )
             for path, result in zip(paths, results, strict=True):
                 writer.add(path, result)
+
+
+def _note(folder: Path | None, count: int) -> str:
+    where = "" if folder is None else f" of {folder}"
+    return f"note: no references, so the {count} pictures{where} are judged by each other, as if most were good; --no-mutual: by the words"
 
 
 def _watch(

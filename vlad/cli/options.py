@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -84,7 +86,8 @@ class DetectorOptions:
     model: Model = "auto"
     prompts: Prompts = None
     threshold: Annotated[
-        float | None, _optional(min=0, max=1, help="A score above it is anomalous.  [default: the references', else 0.5, the text's]")
+        float | None,
+        _optional(min=0, max=1, help="A score above it is anomalous.  [default: the references', else the words', if they can tell]"),
     ] = None
     patch_backbone: Annotated[str | None, _optional(help="A patch backbone for the references beside the model, such as dinov2-small.")] = (
         None
@@ -223,6 +226,35 @@ def compare_with(detector: AnomalyDetector, references: list[str] | None, quiet:
 def complain(problem: object) -> None:
     """A line on stderr; what a file's name holds cannot steer the terminal."""
     typer.echo(printable(f"vlad: {problem}", one_line=True), err=True)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """What to call with the phase and how many of how many pictures are done, as `predict_mutual_iter` does: a bar with the time left on a
+    terminal, else nothing."""
+    from tqdm import tqdm
+
+    phases = {"look": "looking", "turn": "turning", "compare": "comparing"}
+    bar: tqdm[Any] | None = None
+    phase_shown = ""
+
+    def show(phase: str, done: int, of: int) -> None:
+        nonlocal bar, phase_shown
+        if phase != phase_shown:  # each phase has a speed of its own, and so its own time left
+            close()
+            bar = tqdm(desc=phases[phase], total=of, unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False)
+            phase_shown = phase
+        if bar is not None:
+            bar.update(done - bar.n)
+
+    def close() -> None:
+        if bar is not None:
+            bar.close()
+
+    try:
+        yield show
+    finally:
+        close()
 
 
 def check_out(out: Path | None, found: Iterable[Path]) -> None:

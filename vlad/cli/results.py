@@ -17,7 +17,7 @@ from vlad.output.tables import Cell, Row, TableWriter
 if TYPE_CHECKING:
     from vlad.prediction import Prediction
 
-COLUMNS = ("image_path", "pred_score", "threshold", "threshold_source", "pred_label", "n_regions", "model", "seconds", "error")
+COLUMNS = ("image_path", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds", "error")
 _SHOWN: dict[str, Literal["left", "right"]] = {
     "picture": "left",
     "score": "right",
@@ -49,6 +49,7 @@ class ResultWriter:
         self._taken = {stem.casefold() for stem in self._stems.values()}
         self._out, self._format, self._model, self._quiet = out, output_format, model, quiet
         self._seconds = 0.0
+        self._reasons: dict[str, None] = {}
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -96,7 +97,9 @@ class ResultWriter:
                 return
         self.anomalous += result.pred_label is True
         self.normal += result.pred_label is False
-        self.undecided += result.pred_label is None
+        if result.pred_label is None:
+            self.undecided += 1
+            self._reasons[result.undecided] = None
         self._seconds += result.seconds
         details = result.to_dict() | {"image_path": result.image_path or str(path), "error": None}
         n_regions = None if result.anomaly_map is None else len(result.regions)
@@ -116,7 +119,8 @@ class ResultWriter:
         done = self.anomalous + self.normal + self.undecided
         parts = [f"{self.anomalous} anomalous, {self.normal} normal"]
         if self.undecided:
-            parts.append(f"{self.undecided} undecided, because there is no threshold")
+            why = f": {next(iter(self._reasons))}" if len(self._reasons) == 1 else ", for the reasons in the results"
+            parts.append(f"{self.undecided} undecided{why}")
         if self.errors:
             parts.append(f"{len(self.errors)} failed")
         if done:

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from vlad.references.calibration import Calibration
 
 TEXT_THRESHOLD = 0.5  # above it the anomalous text is the nearer one
-UNDECIDED = "one picture and no good ones to compare with; give references or a folder"
 
 
 class Thresholds(NamedTuple):

@@ -16,7 +16,7 @@ from vlad.references.augment import rotations, valid_patches
 from vlad.references.memory import fingerprint
 from vlad.scoring.base import Comparison, mean_of_top
 from vlad.scoring.batch_threshold import FEWEST, batch_threshold
-from vlad.scoring.products import product_groups
+from vlad.scoring.products import product_groups, unlikeness
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from vlad.backbones.encoder import Encoder, View
     from vlad.scoring.mutual import TokenStore
 
+_ALONE = "one picture and no good ones to compare with; give references or a folder"
+_FEW = "{} pictures are too few to be judged by each other; give " + str(FEWEST) + " or more of one product, or references"
+_UNLIKE = "these {} pictures show no one kind of product, so none says what is normal for another; give references, or sort them by product"
 TURNED_OTHERS = 12  # others where they are looked at from several angles, each of which costs as much as one more
+
+
+def why_undecided(count: int) -> str:
+    """Why so many pictures of one kind cannot be judged by each other, in words; empty if they can."""
+    if count >= FEWEST:
+        return ""
+    return _ALONE if count == 1 else _FEW.format(count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +78,9 @@ class Judged:
         group: number of the product it belongs to, from 0, the largest group first.
         comparison: score and distances from the others; None if it is the only one of its group.
         embedding: (E,) of the whole picture.
-        threshold, mask_threshold: from the scores of its group; None where the group is too small to tell.
+        threshold, mask_threshold: from the scores of its group; None where that is too small to tell, or no group at all.
         scores: rank in [0, 1], robust z, size of the group, and whether its pictures were turned.
+        undecided: why the group has no thresholds, in words; empty if it has.
     """
 
     source: ImageSource
@@ -80,6 +91,7 @@ class Judged:
     threshold: float | None
     mask_threshold: float | None
     scores: dict[str, float]
+    undecided: str
 
 
 @dataclass
@@ -150,7 +162,9 @@ def judge(
         for group in sorted({entry.group for entry in seen}):
             indices = [index for index, entry in enumerate(seen) if entry.group == group]
             is_turned = _compare(seen, indices, straight, encoder, settings, max_pixels, top_share, tell)
-            bounds[group] = _Bounds.of([seen[index].comparison for index in indices], is_turned, settings.expect_anomalous)
+            is_kin = encoder.advice.kin is None or unlikeness(np.stack([seen[index].embedding for index in indices])) <= encoder.advice.kin
+            undecided = why_undecided(len(indices)) or ("" if is_kin else _UNLIKE.format(len(indices)))
+            bounds[group] = _Bounds.of([seen[index].comparison for index in indices], is_turned, settings.expect_anomalous, undecided)
     return [entry if isinstance(entry, ImageReadError) else _judged(entry, bounds[entry.group]) for entry in outcome]
 
 
@@ -229,16 +243,17 @@ class _Bounds:
     is_turned: bool
     threshold: float | None
     mask_threshold: float | None
+    undecided: str
 
     @classmethod
-    def of(cls, comparisons: Sequence[Comparison | None], is_turned: bool, expect_anomalous: float | None) -> _Bounds:
+    def of(cls, comparisons: Sequence[Comparison | None], is_turned: bool, expect_anomalous: float | None, undecided: str) -> _Bounds:
         known = [comparison for comparison in comparisons if comparison is not None]
         scores = np.array([comparison.score for comparison in known])
-        if len(known) < FEWEST:
-            return cls(scores, is_turned, None, None)
+        if undecided:
+            return cls(scores, is_turned, None, None, undecided)
         peaks = [float(comparison.distances.max()) for comparison in known]
         image, pixel = (batch_threshold(values, expect_anomalous=expect_anomalous).value for values in (scores, peaks))
-        return cls(scores, is_turned, min(image, 1.0), min(pixel, 1.0))
+        return cls(scores, is_turned, min(image, 1.0), min(pixel, 1.0), "")
 
 
 def _judged(entry: _Seen, bounds: _Bounds) -> Judged:
@@ -257,4 +272,5 @@ def _judged(entry: _Seen, bounds: _Bounds) -> Judged:
             "mutual_rank": float((bounds.scores < score).mean()),
             "mutual_z": (score - middle) / spread if spread > 0 else 0.0,
         }
-    return Judged(entry.source, entry.size, entry.group, entry.comparison, entry.embedding, bounds.threshold, bounds.mask_threshold, parts)
+    limits = (bounds.threshold, bounds.mask_threshold)
+    return Judged(entry.source, entry.size, entry.group, entry.comparison, entry.embedding, *limits, parts, bounds.undecided)

@@ -50,6 +50,22 @@ def product_groups(embeddings: np.ndarray) -> np.ndarray:
     return groups
 
 
+def unlikeness(embeddings: np.ndarray) -> float:
+    """How far apart pictures of one group lie: the median over them of the distance (1 - cos) / 2 to the third nearest other, in [0, 1].
+    Pictures that show the same have a few others close by, however many bad ones there are; those of a collection have none. Infinite
+    for one picture alone.
+
+    Args:
+        embeddings: unit vectors (N, E); of fewer than four pictures the farthest other counts.
+    """
+    values = np.asarray(embeddings, np.float64)
+    nearest = min(_NEIGHBOUR, len(values) - 1)
+    if nearest < 1:
+        return float("inf")
+    blocks = (values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK))
+    return float(np.median(np.concatenate([np.partition(_distances(block, values), nearest, axis=1)[:, nearest] for block in blocks])))
+
+
 def _distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     distances: np.ndarray = ((1 - one @ other.T) / 2).clip(0)
     return distances

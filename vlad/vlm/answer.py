@@ -115,6 +115,7 @@ class Evidence:
         knowledge: text about what is normal and what is not, as given; empty if none.
         exhibits: pictures for a VLM, the whole picture first; empty for the describer.
         detector: model that made score and places.
+        undecided: why there is no verdict, as of `Prediction`.
     """
 
     image_path: str | None
@@ -129,6 +130,7 @@ class Evidence:
     knowledge: str = ""
     exhibits: tuple[Exhibit, ...] = ()
     detector: str = ""
+    undecided: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -152,6 +154,7 @@ class Evidence:
             "knowledge": self.knowledge,
             "exhibits": [exhibit.caption for exhibit in self.exhibits],
             "detector": self.detector,
+            "undecided": self.undecided,
         }
 
 

@@ -147,8 +147,9 @@ class Inspector:
             reference=shown,
             knowledge=self.knowledge,
             detector=self.detector.model_name,
+            undecided=prediction.undecided,
         )
-        defects = self.describer.describe(prediction, picture, places) if prediction.pred_label else ()
+        defects = () if prediction.pred_label is False else self.describer.describe(prediction, picture, places)
         if self.backend is not None:
             exhibits = make_exhibits(prediction, picture, places, reference, max_side=self.max_side)
             evidence = replace(evidence, exhibits=exhibits[: self.backend.most_images])

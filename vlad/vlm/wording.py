@@ -84,7 +84,8 @@ def describe(
 
 def _verdict(evidence: Evidence) -> str:
     if evidence.threshold is None:
-        return f"Score {evidence.score:.2f}, no threshold."
+        why = f": {evidence.undecided}" if evidence.undecided else ""
+        return f"Undecided{why}. Score {evidence.score:.2f}."
     digits = 2 if f"{evidence.score:.2f}" != f"{evidence.threshold:.2f}" else 4
     return (
         f"{evidence.verdict.capitalize()}: score {evidence.score:.{digits}f}, threshold {evidence.threshold:.{digits}f} "
@@ -94,7 +95,7 @@ def _verdict(evidence: Evidence) -> str:
 
 def _reason(evidence: Evidence) -> str:
     if evidence.threshold is None:
-        return "Without a threshold there is no verdict to give reasons for."
+        return "Without a threshold there is no verdict to give reasons for, only places that stand out."
     side = "above" if evidence.verdict == "anomalous" else "below" if evidence.score < evidence.threshold else "at"
     against = _AGAINST.get(evidence.threshold_source or "", "the detector's measure of strangeness")
     heat = ""
@@ -105,7 +106,8 @@ def _reason(evidence: Evidence) -> str:
 
 def _nothing(case: _Case) -> Iterator[str]:
     if case.evidence.places:
-        yield f"The warmest place is at the {case.evidence.places[0].location}; the whole picture stays below the threshold."
+        stays = "; the whole picture stays below the threshold" if case.evidence.verdict == "normal" else ""
+        yield f"The warmest place is at the {case.evidence.places[0].location}{stays}."
     elif case.asked:
         yield f"No place stands out, so there is none to compare with {_quoted(case.asked)}."
     elif case.meant - {"verdict", "why"}:

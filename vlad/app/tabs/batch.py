@@ -1,7 +1,7 @@
 """Batch: many pictures or an archive, sorted by score."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -15,6 +15,11 @@ from vlad.app.widgets import guarded
 from vlad.errors import ConfigError
 
 _MOST_NAMED = 10
+_PHASES = {"look": "looking at", "turn": "turning", "compare": "comparing"}
+_HOW = (
+    '<p class="vlad-quiet">Without good pictures, eight or more of one product are judged by each other. Good pictures given in the tab '
+    "Inspect count here too.</p>"
+)
 
 
 def build(service: Service, visit: gr.State) -> None:
@@ -35,7 +40,7 @@ def build(service: Service, visit: gr.State) -> None:
                 try_examples = gr.Button(
                     f"Try the {len(service.examples)} examples", visible=bool(service.examples), elem_id="batch-examples", min_width=120
                 )
-            gr.HTML('<p class="vlad-quiet">Good pictures given in the tab Inspect count here too.</p>')
+            gr.HTML(_HOW)
         with gr.Column(scale=6, min_width=320):
             summary = gr.HTML(_summary_html("No batch yet", "Choose files and press Inspect all."), elem_id="batch-summary")
             chart = gr.HTML('<div style="min-height:150px"></div>', elem_id="batch-histogram")
@@ -56,7 +61,11 @@ def build(service: Service, visit: gr.State) -> None:
             raise ConfigError("There are no files yet; choose pictures, or a zip file of pictures.")
         current = current or Visit.begin(service)
         batch, begun, shown = Batch(0), time.monotonic(), time.monotonic()
-        for batch in run_batch(service, current, paths, noun):
+
+        def tell(phase: str, done: int, of: int) -> None:
+            progress((done, of), desc=_PHASES[phase], unit="pictures")
+
+        for batch in run_batch(service, current, paths, noun, on_progress=tell):
             done, now = len(batch.rows), time.monotonic()
             progress((done, batch.total), desc=time_left(now - begun, done, batch.total), unit="pictures")
             if now - shown > 1:
@@ -87,15 +96,17 @@ def build(service: Service, visit: gr.State) -> None:
 
 
 def _caption(name: str, prediction: Any) -> str:
-    return f"{prediction.pred_score:.3f} {'anomalous' if prediction.pred_label else 'normal'} · {name}"
+    verdict = {True: "anomalous", False: "normal", None: "undecided"}[prediction.pred_label]
+    return f"{prediction.pred_score:.3f} {verdict} · {name}"
 
 
 def _summary(batch: Batch, headline: str) -> str:
-    return _summary_html(headline, batch.summary(), [row.error for row in batch.failed])
+    return _summary_html(headline, batch.summary(), [row.error for row in batch.failed], batch.remarks())
 
 
-def _summary_html(headline: str, text: str, failed: list[str] | tuple[str, ...] = ()) -> str:
+def _summary_html(headline: str, text: str, failed: Sequence[str] = (), remarks: Sequence[str] = ()) -> str:
     items = "".join(f"<li>{escape(error)}</li>" for error in failed[:_MOST_NAMED])
     more = f"<li>and {len(failed) - _MOST_NAMED} more, named in the table</li>" if len(failed) > _MOST_NAMED else ""
     listed = f'<ul class="vlad-failed">{items}{more}</ul>' if failed else ""
-    return f'<div class="vlad-summary" role="status"><b>{escape(headline)}</b><p>{escape(text)}</p>{listed}</div>'
+    said = "".join(f'<p class="vlad-note">{escape(remark)}</p>' for remark in remarks)
+    return f'<div class="vlad-summary" role="status"><b>{escape(headline)}</b><p>{escape(text)}</p>{said}{listed}</div>'

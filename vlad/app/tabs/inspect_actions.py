@@ -75,8 +75,10 @@ class Actions:
             mask_threshold = threshold
         return _adjusted(current, threshold, mask_threshold, opacity).stay("threshold")  # the slider in the visitor's hand
 
-    def move_mask_threshold(self, current: Visit | None, threshold: float, mask_threshold: float, opacity: float) -> Updates:
-        """The map's threshold alone."""
+    def move_mask_threshold(self, current: Visit | None, threshold: float | None, mask_threshold: float, opacity: float) -> Updates:
+        """The map's threshold alone; the slider of an undecided picture's score stands anywhere."""
+        is_undecided = current is not None and current.prediction is not None and current.prediction.threshold is None
+        threshold = None if is_undecided else threshold
         return _adjusted(current, threshold, mask_threshold, opacity).stay("threshold", "mask_threshold")
 
     def renew_files(self, current: Visit | None) -> Updates:
@@ -129,7 +131,7 @@ def _result(visit: Visit, opacity: float) -> Updates:
     return updates
 
 
-def _adjusted(visit: Visit | None, threshold: float, mask_threshold: float, opacity: float) -> Updates:
+def _adjusted(visit: Visit | None, threshold: float | None, mask_threshold: float, opacity: float) -> Updates:
     if visit is None or visit.prediction is None:
         raise ConfigError("There is no picture here, or the page was idle for so long that it was deleted; inspect one.")
     handlers.adjust(visit, threshold, mask_threshold)
@@ -166,6 +168,8 @@ def _good(visit: Visit) -> Updates:
 
 def _advice(visit: Visit) -> str:
     """The next thing to know about this verdict."""
+    if visit.prediction is not None and visit.prediction.undecided:
+        return "A few good pictures of the same part make a verdict possible; the tab Batch judges a folder of them by itself."
     if visit.detector.memory is None:
         return "Words alone. A few good pictures of the same part make this verdict much better."
     return f"Compared with {len(visit.detector.references)} good pictures."

@@ -1,0 +1,89 @@
+"""Pictures without labels and without references: by each other, or one by one by the words. What `vlad detect` and the page's Batch do
+where the model's words alone cannot tell, so that a folder needs no flag."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal
+
+from vlad.errors import ConfigError
+from vlad.prediction import Prediction
+from vlad.references.thresholds import TEXT_THRESHOLD
+from vlad.references.unlabelled import MutualSettings, why_undecided
+
+if TYPE_CHECKING:
+    from vlad.detector import AnomalyDetector
+    from vlad.pictures.reading import ImageSource
+
+_TILED = "tiles are not judged by each other; give references"
+
+
+def by_each_other(detector: AnomalyDetector, count: int, *, mutual: bool | None = None, threshold: float | None = None) -> bool:
+    """Whether `count` pictures of a folder are judged by each other: as `mutual` says, or, where it leaves that open, if none of them alone
+    would get a verdict and there are enough."""
+    if mutual is not None:
+        return mutual
+    return threshold is None and not detector.decides_alone and not detector.config.tile and not why_undecided(count)
+
+
+def predict_together(
+    detector: AnomalyDetector,
+    images: Iterable[ImageSource],
+    *,
+    mutual: bool | None = None,
+    settings: MutualSettings | None = None,
+    class_name: str | None = None,
+    batch_size: int = 8,
+    maps: bool = True,
+    threshold: float | None = None,
+    on_error: Literal["raise", "return"] = "raise",
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[Any]:
+    """The pictures of one folder, judged in the best way that there is for them.
+
+    Where the detector decides alone (references, a threshold, words that can tell) this is `predict_iter`. Else eight or more pictures of a
+    kind are judged by each other, and those that cannot be, because they are too few or show no one kind of product, get the words' score
+    and map, and no verdict: `Prediction.undecided` says why.
+
+    Args:
+        images: pictures, see `read_image`; all of them are looked at before the first result comes.
+        mutual: True judges by each other in any case, False by the words, with a threshold of 0.5; None as said.
+        settings: of judging by each other.
+        class_name, batch_size, maps, threshold, on_error: as of `AnomalyDetector.predict`.
+        on_progress: as of `AnomalyDetector.predict_mutual_iter`; not called for words.
+
+    Yields:
+        A `Prediction` or, with `on_error` "return", an ImageReadError for each picture, in order.
+
+    Raises:
+        ImageReadError, PromptError, ConfigError: as of `AnomalyDetector.predict`.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+    sources = list(images)
+    options: dict[str, Any] = {"class_name": class_name, "batch_size": batch_size, "maps": maps, "on_error": on_error}
+    if not by_each_other(detector, len(sources), mutual=mutual, threshold=threshold):
+        if mutual is False and not detector.decides_alone:
+            detector = detector.copy(text_threshold=TEXT_THRESHOLD)
+        reason = _TILED if detector.config.tile else why_undecided(len(sources))
+        for result in detector.predict_iter(sources, threshold=threshold, **options):
+            yield _because(result, reason)
+        return
+    results = detector.predict_mutual_iter(sources, settings=settings, threshold=threshold, on_progress=on_progress, **options)
+    if mutual:
+        yield from results
+        return
+    pairs = zip(sources, results, strict=True)
+    while batch := list(islice(pairs, batch_size)):
+        unsure = [source for source, result in batch if isinstance(result, Prediction) and result.undecided]
+        words = detector.predict_iter(unsure, **options)
+        for _, result in batch:
+            is_unsure = isinstance(result, Prediction) and result.undecided
+            yield _because(next(words), result.undecided) if is_unsure else result
+
+
+def _because(result: Any, reason: str) -> Any:
+    """The prediction with the reason why it is undecided, if it is."""
+    return replace(result, undecided=reason) if isinstance(result, Prediction) and result.undecided and reason else result
