@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from vlad import AnomalyDetector
-from vlad.app.examples import find_examples
+from vlad.app.examples import find_example_batch, find_examples
 from vlad.app.server import listen, serve
 from vlad.app.service import Limits, Service
 from vlad.vlm.backends import load_vlm
@@ -16,7 +16,7 @@ def main() -> None:
     host = os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0")  # a Space is reached through its proxy alone
     sock = listen(host, int(os.environ.get("GRADIO_SERVER_PORT", "7860")))
     detector = AnomalyDetector.from_pretrained(os.environ.get("VLAD_DEMO_MODEL", "lite"))
-    service = Service(detector, load_vlm(os.environ.get("VLAD_DEMO_VLM")), Limits(pictures=100), find_examples())
+    service = Service(detector, load_vlm(os.environ.get("VLAD_DEMO_VLM")), Limits(pictures=100), find_examples(), find_example_batch())
     serve(service, sock, host=host)
 
 

@@ -1,6 +1,6 @@
 """Pictures judged by each other (`vlad eval --mutual`) at several shares of anomalous pictures and sizes of a batch.
 
-    python eval/mutual.py DATA_ROOT [DATA_ROOT ...] --out runs/mutual [--shares 0.05 0.2 0.5] [--sizes 8 16 32] [--draws 3]
+    python eval/mutual.py DATA_ROOT [DATA_ROOT ...] --out runs/mutual [--shares 0.05 0.2 0.5] [--sizes 8 16 32] [--draws 3] [--k-shot 0]
 
 Each draw takes test pictures of a category at random so that the wanted share is anomalous, and is a run that `vlad eval`'s own runner
 measures; embeddings are cached in OUT. Balanced accuracy is that of the verdicts at the default threshold, beside the best that any
@@ -43,9 +43,9 @@ def drawn(category: Category, share: float | None, size: int | None, seed: int) 
     return replace(category, test=tuple(good + bad))
 
 
-def measure(detector: AnomalyDetector, dataset: Dataset, out: Path) -> dict[str, float]:
+def measure(detector: AnomalyDetector, dataset: Dataset, out: Path, k_shot: int, seed: int) -> dict[str, float]:
     """The numbers of one run of one category, and the best balanced accuracy of any threshold."""
-    run(detector, dataset, out, EvalSettings(mutual=True, bootstrap=0), resume=True)
+    run(detector, dataset, out, EvalSettings(mutual=True, bootstrap=0, k_shots=(k_shot,), seeds=(seed if k_shot else 0,)), resume=True)
     found = summarise(out)["summary"][0]["metrics"]
     samples = [sample for sample in read_samples(out) if sample.pred_score is not None]
     scores, labels = np.array([sample.pred_score for sample in samples]), np.array([sample.gt_label for sample in samples])
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--shares", nargs="*", type=float, default=[0.05, 0.2, 0.5])
     parser.add_argument("--sizes", nargs="*", type=int, default=[8, 16, 32], help="at a share of 0.2")
     parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--k-shot", type=int, default=0, help="references beside the other pictures")
     options = parser.parse_args()
     detector = on_cache(AnomalyDetector.from_pretrained(options.model), options.out / "cache")
     print(f"model: {detector.model_name}\n\n| anomalous | pictures | set | {' | '.join((*METRICS, 'best', 'turned'))} |")
@@ -79,7 +80,11 @@ def main() -> None:
                 rows = []
                 for seed in range(options.draws if share is not None else 1):
                     some = replace(dataset, categories=(drawn(category, share, size, seed),))
-                    rows.append(measure(detector, some, options.out / f"{category.name}_{share}_{size}_{seed}"))
+                    rows.append(
+                        measure(
+                            detector, some, options.out / f"{category.name}_{share}_{size}_{seed}_{options.k_shot}", options.k_shot, seed
+                        )
+                    )
                 shown = ([row[name] for row in rows if name in row] for name in (*METRICS, "best", "turned"))
                 cells = [spread(values) if values else "" for values in shown]
                 of = f"{share:.0%}" if share is not None else "all"

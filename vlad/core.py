@@ -20,7 +20,7 @@ from vlad.references.fitting import recalibrated
 from vlad.references.memory import MemorySettings, Reference, ReferenceMemory
 from vlad.references.report import FitReport
 from vlad.references.thresholds import choose_thresholds
-from vlad.references.unlabelled import Judged, why_undecided
+from vlad.references.unlabelled import Judged, MutualSettings, why_undecided
 from vlad.scoring.methods import find_method, listed
 from vlad.scoring.pictures import PictureScorer, Scored, TextSide, upsampled
 
@@ -408,6 +408,14 @@ class DetectorCore:
             undecided=why_undecided(1) if thresholds.image is None else "",
             _read=partial(read_image, source, max_pixels=config.max_pixels),
         )
+
+    def _weight_beside(self, settings: MutualSettings) -> float:
+        """Of references or words, where pictures are judged by each other."""
+        if self.memory is None and self.encoder.joint is None:
+            return 0.0
+        if settings.beside is not None:
+            return settings.beside
+        return 0.5 if self.memory is not None else self.config.text_weight or 0.0
 
     def _mutual_prediction(self, judged: Judged, config: DetectorConfig, maps: bool, noun: str, seconds: float) -> Prediction:
         found, threshold, pixel = judged.comparison, judged.threshold, judged.mask_threshold

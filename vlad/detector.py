@@ -272,7 +272,7 @@ class AnomalyDetector(DetectorCore):
         mask_threshold: float | None = None,
         on_error: Literal["raise", "return"] = "raise",
     ) -> list[Any]:
-        """Judge unlabelled pictures of one product by each other; neither words nor references are asked. See `predict_mutual_iter`.
+        """Judge unlabelled pictures of one product by each other, beside references if there are some. See `predict_mutual_iter`.
 
         Returns:
             One `Prediction` for each picture in the same order, with `threshold_source` "mutual".
@@ -299,7 +299,8 @@ class AnomalyDetector(DetectorCore):
         that no more than one map is held.
 
         Pictures of several kinds of product are told apart and each kind is judged for itself, with a warning. Below eight pictures of a
-        kind there is a score and a map, and no verdict.
+        kind, and for a collection of kinds, there is a score and a map, and no verdict. What references say, or the words where
+        `text_weight` is set, is joined with what the other pictures say, as standardised scores (`MutualSettings.beside`).
 
         Args:
             images: pictures, see `read_image`; read again where parts lie at any angle.
@@ -321,16 +322,21 @@ class AnomalyDetector(DetectorCore):
         if on_error not in ("raise", "return"):
             raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
         noun = self.prompts.noun(class_name or config.class_name)
+        settings = settings or MutualSettings()
+        weight = self._weight_beside(settings)
+        beside = self._scorer(class_name=class_name, config=config, batch_size=batch_size, memory=self.memory).score if weight else None
         start = time.perf_counter()
         judged = judge(
             images,
             self.encoder,
-            settings or MutualSettings(),
+            settings,
             batch_size=batch_size,
             max_pixels=config.max_pixels,
             top_share=config.top_share,
             on_error=on_error,
             on_progress=on_progress,
+            beside=beside,
+            beside_weight=weight,
         )
         seconds = (time.perf_counter() - start) / max(1, len(judged))
         groups = 1 + max((one.group for one in judged if not isinstance(one, ImageReadError)), default=0)

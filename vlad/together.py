@@ -44,8 +44,8 @@ def predict_together(
     """The pictures of one folder, judged in the best way that there is for them.
 
     Where the detector decides alone (references, a threshold, words that can tell) this is `predict_iter`. Else eight or more pictures of a
-    kind are judged by each other, and those that cannot be, because they are too few or show no one kind of product, get the words' score
-    and map, and no verdict: `Prediction.undecided` says why.
+    kind are judged by each other, and those that cannot be, because they are too few or show no one kind of product, get what the detector
+    says of each alone; of words that cannot tell that is score, map and no verdict, and `Prediction.undecided` says why.
 
     Args:
         images: pictures, see `read_image`; all of them are looked at before the first result comes.
@@ -72,16 +72,16 @@ def predict_together(
             yield _because(result, reason)
         return
     results = detector.predict_mutual_iter(sources, settings=settings, threshold=threshold, on_progress=on_progress, **options)
-    if mutual:
+    if mutual and not detector.decides_alone:
         yield from results
         return
     pairs = zip(sources, results, strict=True)
     while batch := list(islice(pairs, batch_size)):
         unsure = [source for source, result in batch if isinstance(result, Prediction) and result.undecided]
-        words = detector.predict_iter(unsure, **options)
+        alone = detector.predict_iter(unsure, **options)
         for _, result in batch:
             is_unsure = isinstance(result, Prediction) and result.undecided
-            yield _because(next(words), result.undecided) if is_unsure else result
+            yield _because(next(alone), result.undecided) if is_unsure else result
 
 
 def _because(result: Any, reason: str) -> Any:

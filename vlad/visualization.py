@@ -161,13 +161,14 @@ def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anoma
     draw.text((pad, 0.7 * unit), _fit(draw, headline, font, text_width), ink, font)
     draw.text((pad, 2.5 * unit), _fit(draw, footer, small, text_width), _FAINT, small)
     left, top = (width - bar_width - pad, round(0.8 * unit)) if side_by_side else (pad, round(4.5 * unit))
-    values = np.linspace(0, 1, bar_width, dtype=np.float32)
-    strip.paste(Image.fromarray(np.repeat(colourise(values[None], threshold), unit, axis=0)), (left, top))
-    for value, anchor in ((0.0, "la"), (threshold, "ma"), (1.0, "ra")):
-        x = left + value * (bar_width - 1)
+    colours = _colour_table()[np.linspace(0, 255, bar_width).round().astype(np.uint8)]
+    strip.paste(Image.fromarray(np.repeat(colours[None], unit, axis=0)), (left, top))
+    middle = float(absolute_scale(np.array([threshold]), threshold)[0])
+    for place, text, anchor in ((0.0, "0", "la"), (middle, f"{threshold:.2f}", "ma"), (1.0, "1", "ra")):
+        x = left + place * (bar_width - 1)
         draw.line((x, top + unit, x, top + 1.35 * unit), _INK, 1)
-        draw.text((x, top + 1.45 * unit), f"{value:.2f}" if value == threshold else f"{value:.0f}", _INK, small, anchor=anchor)
-    x = left + threshold * (bar_width - 1)
+        draw.text((x, top + 1.45 * unit), text, _INK, small, anchor=anchor)
+    x = left + middle * (bar_width - 1)
     draw.line((x, top - 0.2 * unit, x, top + unit), _PAPER, max(1, unit // 8))
     whole = Image.new("RGB", (width, picture.height + strip.height), _PAPER)
     whole.paste(picture, ((width - picture.width) // 2, 0))

@@ -144,6 +144,7 @@ class TestRun:
             (("report", "a"), "found no file"),
             (("table", "a"), "found no file"),
             (("DATA", "--setting", "rotations"), "--setting must be NAME=VALUE"),
+            (("DATA", "--model", "lite", "--setting", "mutual={shares: 1}"), "mutual takes true, or {NAME: VALUE} of share"),
             (("DATA", "--model", "lite", "--setting", "rotation=1"), "did you mean 'rotations'"),
             (("DATA", "--model", "lite", "--setting", "class_name=nut"), "has an option of its own; give --class-name"),
             (("DATA", "--dataset", "mvtec", "--config", "CONFIG"), "variant b: unknown option 'rotations'"),

@@ -41,7 +41,11 @@ def test_wheel_holds_prompts_and_model(packages):
     assert len(shipped) >= 10 and shipped <= names and "vlad/_prompts/defects/generic.yaml" in names
     assert {"vlad/backbones/lite/weights.safetensors", "vlad/backbones/lite/README.md", "vlad/py.typed"} <= names
     assert {"vlad/_eval/anchors.yaml", "vlad/_eval/configs/mvtec.yaml", "vlad/evaluation/templates/report.html"} <= names
-    assert {"vlad/_examples/washer_scratch.png", "vlad/_examples/references/washer/1.png"} <= names  # what `vlad demo` shows first
+    assert {
+        "vlad/_examples/washer_scratch.png",
+        "vlad/_examples/references/washer/1.png",
+        "vlad/_examples/gears/01_good.png",
+    } <= names  # what `vlad demo` shows first
     assert not any(name.startswith(("tests/", "demos/", "prompts/")) for name in names)
     assert packages[".whl"].stat().st_size <= LARGEST
 
@@ -72,12 +76,13 @@ def test_fresh_environment_detects(packages, tmp_path):
     Path(paths["purelib"], "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
     where = subprocess.run([python, "-c", "import vlad; print(vlad.__file__)"], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert where.stdout.startswith(str(home))
-    command = [python, "-m", "vlad", "detect", ROOT / "demos" / "examples", "--model", "lite", "--out", tmp_path / "out"]
+    command = [python, "-m", "vlad", "detect", ROOT / "demos" / "examples" / "gears", "--model", "lite", "--out", tmp_path / "out"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=LIMIT, check=False)
     assert run.returncode == 0, run.stderr
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8")))
-    assert len(rows) == 8 and all(row["model"].startswith("lite") and 0 <= float(row["pred_score"]) <= 1 for row in rows)
-    assert len(list((tmp_path / "out").glob("*_overlay.png"))) == 8
+    assert len(rows) == 12 and all(row["model"].startswith("lite") for row in rows)
+    assert all((row["pred_label"] == "True") == ("_good" not in row["image_path"]) for row in rows)  # the README's first result
+    assert len(list((tmp_path / "out").glob("*_overlay.png"))) == 12
     pictures = tmp_path / "pictures"  # an evaluation needs the shipped anchors and the template of the report
     for kind in ("good", "scratch"):
         (pictures / kind).mkdir(parents=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlad.errors import ConfigError
-from vlad.scoring.batch_threshold import LOWER, SPREADS, batch_threshold
+from vlad.scoring.batch_threshold import LOWER, PRIOR_COUNT, PRIOR_SPREAD, SPREADS, batch_threshold
 
 
 def mixture(rng: np.random.Generator, count: int, share: float, apart: float = 6.0) -> tuple[np.ndarray, np.ndarray]:
@@ -39,11 +39,12 @@ def test_an_expected_share_that_is_right_helps_and_is_kept():
 
 def test_the_rule_by_hand():
     scores = [4.0, 1.0, 9.0, 2.0, 3.0, 5.0]
-    spread = np.sqrt((2.0**2 + 1.0**2 + 0.0**2) / 3)  # 1, 2 and 3 below the quantile, 3
+    lower = np.log([1 / 3, 2 / 3, 1])  # 1, 2 and 3 lie up to the quantile, 3
+    spread = np.sqrt((np.sum(lower**2) + PRIOR_COUNT * PRIOR_SPREAD**2) / (3 + PRIOR_COUNT))
     found = batch_threshold(scores)
-    assert (found.centre, found.count) == (3.0, 6)
-    assert (found.spread, found.value) == pytest.approx((spread, 3.0 + SPREADS * spread))
-    assert found.z([3.0, found.value]) == pytest.approx([0.0, SPREADS])
+    assert (found.centre, found.count) == (pytest.approx(3.0), 6)
+    assert (found.spread, found.value) == pytest.approx((spread, 3.0 * np.exp(SPREADS * spread)))
+    assert found.z([3.0, found.value]) == pytest.approx([0.0, SPREADS]) and found.at(SPREADS) == found.value
 
 
 def test_order_and_units_change_nothing():
@@ -51,9 +52,9 @@ def test_order_and_units_change_nothing():
     scores, _ = mixture(rng, 30, 0.2)
     found = batch_threshold(scores)
     assert batch_threshold(rng.permutation(scores)) == found
-    scaled = batch_threshold(3 * scores + 0.1)
-    assert scaled.value == pytest.approx(3 * found.value + 0.1)
-    assert scaled.z(3 * scores + 0.1) == pytest.approx(found.z(scores))
+    scaled = batch_threshold(3 * scores)
+    assert scaled.value == pytest.approx(3 * found.value)
+    assert scaled.z(3 * scores) == pytest.approx(found.z(scores))
 
 
 def test_scores_above_the_lower_part_move_nothing():
@@ -62,7 +63,7 @@ def test_scores_above_the_lower_part_move_nothing():
     assert batch_threshold(other).value == batch_threshold(scores).value
 
 
-@pytest.mark.parametrize("scores", [[0.1], [0.1, 0.3], [0.1, 0.1, 0.1]])
+@pytest.mark.parametrize("scores", [[0.1], [0.1, 0.12], [0.1, 0.1, 0.1], [0.0, 0.0]])
 def test_very_few_or_equal_scores_are_all_normal(scores):
     found = batch_threshold(scores)
     assert found.value >= max(scores) and np.isfinite(found.z(scores)).all()
@@ -75,7 +76,9 @@ def test_words():
     assert "about 20% of these 9 pictures" in expected
 
 
-@pytest.mark.parametrize("bad", [{"scores": []}, {"scores": [0.1, float("nan")]}, {"scores": [0.1], "expect_anomalous": 1.0}])
+@pytest.mark.parametrize(
+    "bad", [{"scores": []}, {"scores": [-0.1, 0.2]}, {"scores": [0.1, float("nan")]}, {"scores": [0.1], "expect_anomalous": 1.0}]
+)
 def test_bad_input(bad):
     with pytest.raises(ConfigError):
         batch_threshold(**bad)

@@ -32,6 +32,7 @@ from vlad.evaluation.samples import Sample, SampleWriter, file_name, read_counts
 from vlad.evaluation.search import search
 from vlad.evaluation.shipped import load_config, shipped
 from vlad.evaluation.table import runs_table
+from vlad.references.unlabelled import MutualSettings
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -221,6 +222,11 @@ class TestRun:
         run(detector, dataset, out, settings, resume=True)
         assert [sample.pred_score for sample in read_samples(out)] == [sample.pred_score for sample in samples]
         assert json.loads((out / "run.json").read_text())["settings"]["mutual"] is True
+        assert "how_mutual" not in json.loads((out / "run.json").read_text())["settings"]
+        beside = EvalSettings(k_shots=(1,), mutual=True, how_mutual=MutualSettings(share=0.5))
+        run(detector, dataset, tmp_path / "beside", beside)  # references and the other pictures
+        assert {sample.threshold_source for sample in read_samples(tmp_path / "beside")} == {"mutual"}
+        assert json.loads((tmp_path / "beside/run.json").read_text())["settings"]["how_mutual"]["share"] == 0.5
         with pytest.raises(ConfigError, match="in one process"):
             run(detector, dataset, tmp_path / "two", settings, processes=Processes(0, 2))
 
@@ -268,7 +274,6 @@ class TestRun:
             ({"seeds": (0, 0)}, "seeds"),
             ({"fpr_limit": 2.0}, "fpr_limit"),
             ({"bootstrap": -1}, "bootstrap"),
-            ({"mutual": True, "k_shots": (0, 1)}, "have no references"),
         ],
     )
     def test_settings_are_checked(self, values, message):

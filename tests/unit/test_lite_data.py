@@ -206,7 +206,11 @@ def test_examples_are_complete_and_small() -> None:
         assert mask.any() != path.stem.endswith("_good")
         product = next(name.name for name in (EXAMPLES / "references").iterdir() if path.name.startswith(name.name))
         assert len(list((EXAMPLES / "references" / product).glob("*.png"))) == 4
-    assert sum(path.stat().st_size for path in EXAMPLES.rglob("*.png")) < 3_000_000
+    gears = sorted((EXAMPLES / "gears").glob("*.png"))
+    bad = [path for path in gears if not path.stem.endswith("_good")]
+    assert (len(gears), len(bad)) == (12, 2) and all(cv2.imread(str(path)).shape == (384, 384, 3) for path in gears)
+    assert all(cv2.imread(str(EXAMPLES / "masks" / "gears" / f"{path.stem}_mask.png"), cv2.IMREAD_UNCHANGED).any() for path in bad)
+    assert sum(path.stat().st_size for path in EXAMPLES.rglob("*.png")) < 4_000_000
 
 
 def test_preview_writes_a_contact_sheet(tmp_path: Path) -> None:

@@ -41,3 +41,9 @@ def test_a_few_strange_pictures_are_no_product():
 
 def test_copies_are_one_product():
     assert (product_groups(np.repeat(product(1, 1), 9, axis=0)) == 0).all()
+
+
+def test_nearly_equal_pictures_are_one_product_however_they_bunch():
+    bunched = np.concatenate([product(6, 1, spread=0.001), product(6, 1, spread=0.001) + 0.01])
+    bunched /= np.linalg.norm(bunched, axis=1, keepdims=True)
+    assert set(product_groups(bunched)) == {0, 1} and set(product_groups(bunched, near=0.01)) == {0}

@@ -41,12 +41,23 @@ class Example:
 
 def find_examples() -> tuple[Example, ...]:
     """The shipped examples; empty where neither place has them."""
+    folder = _folder()
+    if folder is None:
+        return ()
+    return tuple(
+        Example(folder / f"{name}.png", product, noun, caption, tuple(find_images([folder / "references" / product])))
+        for name, product, noun, caption in _KNOWN
+        if (folder / f"{name}.png").is_file()
+    )
+
+
+def find_example_batch() -> tuple[Path, ...]:
+    """Pictures of one product, a few of them bad, to be judged by each other; empty where neither place has them."""
+    folder = _folder()
+    return tuple(find_images([folder / "gears"])) if folder is not None and (folder / "gears").is_dir() else ()
+
+
+def _folder() -> Path | None:
     package = Path(__file__).resolve().parents[1]
-    for folder in (package / "_examples", package.parent / "demos" / "examples"):
-        if folder.is_dir():
-            return tuple(
-                Example(folder / f"{name}.png", product, noun, caption, tuple(find_images([folder / "references" / product])))
-                for name, product, noun, caption in _KNOWN
-                if (folder / f"{name}.png").is_file()
-            )
-    return ()
+    places = (package / "_examples", package.parent / "demos" / "examples")
+    return next((folder for folder in places if folder.is_dir()), None)

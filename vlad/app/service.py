@@ -76,6 +76,7 @@ class Service:
         vlm: who explains in the Ask tab; None is the describer.
         limits: of one visitor.
         examples: pictures that can be tried with one click.
+        batch: pictures of one product that can be tried as a batch.
         folder: where files for download are written; deleted with the service.
     """
 
@@ -83,6 +84,7 @@ class Service:
     vlm: VlmBackend | None = None
     limits: Limits = field(default_factory=Limits)
     examples: tuple[Example, ...] = ()
+    batch: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         self._guard = threading.Lock()

@@ -65,14 +65,15 @@ def demo(
     if port and taken != port:
         typer.echo(f"note: port {port} is taken, so this is port {taken}", err=True)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    from vlad.app.examples import find_examples
+    from vlad.app.examples import find_example_batch, find_examples
     from vlad.app.service import Limits, Service
     from vlad.vlm.backends import load_vlm
 
     backend = load_vlm(vlm)
     detector = options.DetectorOptions(model=model, prompts=prompts, device=device, dtype=dtype).load(quiet=False)
-    examples = find_examples() if detector.memory is None else ()  # a detector of nuts has nothing to say of leather
-    service = Service(detector, backend, Limits(pixels=max_pixels), examples)
+    # A detector of nuts has nothing to say of leather.
+    examples, batch = (find_examples(), find_example_batch()) if detector.memory is None else ((), ())
+    service = Service(detector, backend, Limits(pixels=max_pixels), examples, batch)
     address = f"http://[{host}]:{taken}" if ":" in host else f"http://{host}:{taken}"
     typer.echo("starting ...", err=True)
     if hasattr(signal, "SIGHUP"):  # the terminal was closed: end as with Ctrl-C, so that uploads are deleted

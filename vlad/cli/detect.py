@@ -46,8 +46,8 @@ def detect(
         bool | None,
         typer.Option(
             "--mutual/--no-mutual",
-            help="Judge the pictures by each other, without words or references: for 8 or more pictures of one product, most of them good; "
-            "or by the words.  [default: by the words, unless the model's cannot tell]",
+            help="Judge the pictures by each other, beside references if there are some: for 8 or more pictures of one product, most of "
+            "them good; or by the words.  [default: by the words, unless the model's cannot tell]",
             show_default=False,
         ),
     ] = None,
@@ -85,6 +85,13 @@ def detect(
             help="Folder for results.csv, results.jsonl, and overlay, mask and raw map of each picture; replaces older tables there."
         ),
     ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep what the model saw here, 0.5 to 4 MB a picture: going on after an interruption, or with other settings, is fast.",
+            show_default=False,
+        ),
+    ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to print.")] = OutputFormat.table,
     recursive: Annotated[bool, typer.Option(help="Take folders with all their subfolders.")] = False,
     maps: Annotated[bool, typer.Option(help="Compute maps; --no-maps gives the score alone, many times faster.")] = True,
@@ -112,11 +119,11 @@ def detect(
     """
     if bool(images) == bool(watch):
         raise ConfigError("expected pictures to inspect or --watch, " + ("got both" if images else "got neither; see vlad detect --help"))
-    if mutual and (watch or references or made_of.tile):
-        other = "--watch" if watch else "--references" if references else "--tile"
+    if mutual and (watch or made_of.tile):
+        other = "--watch" if watch else "--tile"
         raise ConfigError(f"--mutual judges pictures by each other as they are; leave {other} out, or --mutual")
-    if expect_anomalous is not None and (mutual is False or watch or references):
-        raise ConfigError("--expect-anomalous is for pictures that are judged by each other; leave it out, or add --mutual alone")
+    if expect_anomalous is not None and (mutual is False or watch or (references and mutual is None)):
+        raise ConfigError("--expect-anomalous is for pictures that are judged by each other; leave it out, or add --mutual")
     found, unreadable = _find(images or [], recursive)
     if images and not found:
         for problem in unreadable.values():
@@ -127,6 +134,10 @@ def detect(
     from vlad.cli.results import ResultWriter
 
     detector = made_of.load(quiet)
+    if cache is not None:
+        from vlad.evaluation.cache import on_cache
+
+        detector = on_cache(detector, cache)
     failed = options.compare_with(detector, references, quiet)
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     writer = ResultWriter(found, out, "" if as_lines else output_format.value, model=detector.model_name, quiet=quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from vlad.untrusted import printable
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
     from vlad.evaluation.datasets import Dataset
+    from vlad.references.unlabelled import MutualSettings
 
 REGRESSION, INPUT_UNREADABLE, INTERRUPTED = 1, 3, 130
 _OPTIONS_OF_THEIR_OWN = {"name", "pretrained", "device", "dtype", "cache_dir", "prompts", "class_name"}  # of `from_pretrained`
@@ -88,7 +90,8 @@ def run(
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE",
-            help="Any other setting of the detector, such as scorer=subspace, rotations=1, patch_backbone=dinov2-small; may be repeated.",
+            help="Any other setting of the detector, such as scorer=subspace, rotations=1, patch_backbone=dinov2-small; or mutual, with "
+            "values 'mutual={share: 0.1}'; may be repeated.",
             show_default=False,
         ),
     ] = None,
@@ -195,13 +198,28 @@ def _settings(given: list[str] | None) -> dict[str, Any]:
     found = {}
     for text in given or ():
         name, mark, value = text.partition("=")
-        if not mark:
+        if not mark and name.strip() == "mutual":
+            value = "true"
+        elif not mark:
             raise ConfigError(f"--setting must be NAME=VALUE, such as rotations=1, got {text!r}")
         try:
             found[name.strip().replace("-", "_")] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--setting {text}: {value!r} is no value ({error})") from error
     return found
+
+
+def _how_mutual(given: Any) -> MutualSettings | None:
+    """--setting mutual, or --setting 'mutual={share: 0.1, others: 16}'; None if it was not given or is false."""
+    from vlad.references.unlabelled import MutualSettings
+
+    if given is None or given is False:
+        return None
+    values = {} if given is True else given
+    known = [field.name for field in fields(MutualSettings)]
+    if not isinstance(values, dict) or not set(values) <= set(known):
+        raise ConfigError(f"--setting mutual takes true, or {{NAME: VALUE}} of {', '.join(known)}; got {given!r}")
+    return MutualSettings(**values)
 
 
 def _evaluate_variants(dataset: Dataset, options: dict[str, Any], variants: dict[str, dict[str, Any]]) -> None:
@@ -226,13 +244,16 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
     from vlad.evaluation.results import summarise
     from vlad.evaluation.runner import EvalSettings, Processes, check_units, plan_units, run
 
+    options = options | {"setting": dict(options["setting"])}
+    how = _how_mutual(options["setting"].pop("mutual", None))
     settings = EvalSettings(
         k_shots=_numbers("--k-shot", options["k_shot"]),
         seeds=_numbers("--seeds", options["seeds"]),
         maps=options["maps"],
         fpr_limit=options["fpr_limit"],
         bootstrap=options["bootstrap"],
-        mutual=options["mutual"],
+        mutual=options["mutual"] or how is not None,
+        **({} if how is None else {"how_mutual": how}),
     )
     check_units(plan_units(dataset, settings))
     processes = Processes.find(options["device"])

@@ -119,6 +119,12 @@ class DetectorOptions:
         float | None,
         _optional(min=0.0001, max=0.5, help="False-positive rate that this threshold aims at.  [default: 0.05]"),
     ] = None
+    text_weight: Annotated[
+        float | None,
+        _optional(
+            min=0, max=1, help="Weight of the words beside references, or beside the other pictures (--mutual).  [default: the model's]"
+        ),
+    ] = None
     tile: Annotated[
         int | None, typer.Option(min=32, metavar="N", help="Look at pictures larger than N pixels in overlapping tiles of N.")
     ] = None

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from vlad.errors import ConfigError, DatasetError, ImageReadError, VladError
 from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
 from vlad.evaluation.samples import SCHEMA_VERSION, Sample, SampleWriter, file_name, read_samples, repair, write_merged
 from vlad.metrics import count_pixels
+from vlad.references.unlabelled import MutualSettings
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
@@ -30,7 +31,8 @@ class EvalSettings:
         maps: False measures picture scores alone, many times faster.
         fpr_limit: of AUPRO and sPRO; None takes the dataset's (0.3, or 0.05 for MVTec LOCO and AD 2).
         bootstrap: resamples for the confidence intervals.
-        mutual: judge the test pictures of a category by each other instead of one by one (transductive); needs k = 0.
+        mutual: judge the test pictures of a category by each other instead of one by one (transductive), beside the references if k > 0.
+        how_mutual: how that is done.
 
     Raises:
         ConfigError: a value is out of range.
@@ -42,6 +44,7 @@ class EvalSettings:
     fpr_limit: float | None = None
     bootstrap: int = 500
     mutual: bool = False
+    how_mutual: MutualSettings = field(default_factory=MutualSettings)
 
     def __post_init__(self) -> None:
         for name in ("k_shots", "seeds"):
@@ -50,10 +53,6 @@ class EvalSettings:
                 raise ConfigError(f"{name} must be different whole numbers >= 0, got {list(values)}")
         if self.fpr_limit is not None and not 0 < self.fpr_limit <= 1:
             raise ConfigError(f"fpr_limit must be in (0, 1], got {self.fpr_limit}")
-        if self.mutual and self.k_shots != (0,):
-            raise ConfigError(
-                f"pictures that are judged by each other have no references, so k_shots must be (0,), got {list(self.k_shots)}"
-            )
         if self.bootstrap < 0:
             raise ConfigError(f"bootstrap must be >= 0, got {self.bootstrap}")
 
@@ -238,7 +237,7 @@ def describe(detector: AnomalyDetector, dataset: Dataset, settings: EvalSettings
         "settings": {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(settings).items()
-            if key != "mutual" or value  # runs from before there was such a thing go on
+            if key not in ("mutual", "how_mutual") or (settings.mutual and value != asdict(MutualSettings()))  # earlier runs go on
         }
         | {"fpr_limit": dataset.layout.fpr_limit if settings.fpr_limit is None else settings.fpr_limit},
     }
@@ -294,7 +293,12 @@ def _run_unit(
     if settings.mutual:  # by all of them, those included that an earlier run has written
         wanted = {picture.path for picture in pictures}
         every = detector.predict_mutual_iter(
-            [picture.path for picture in unit.test], class_name=noun, batch_size=batch_size, maps=settings.maps, on_error="return"
+            [picture.path for picture in unit.test],
+            class_name=noun,
+            settings=settings.how_mutual,
+            batch_size=batch_size,
+            maps=settings.maps,
+            on_error="return",
         )
         for picture, result in zip(unit.test, every, strict=True):
             if picture.path in wanted:

@@ -13,6 +13,7 @@ from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.batches import read_batches
 from vlad.pictures.reading import ImageSource, read_image
 from vlad.references.augment import rotations, valid_patches
+from vlad.references.beside import Opinion, join
 from vlad.references.memory import fingerprint
 from vlad.scoring.base import Comparison, mean_of_top
 from vlad.scoring.batch_threshold import FEWEST, batch_threshold
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 
     from vlad.backbones.encoder import Encoder, View
     from vlad.scoring.mutual import TokenStore
+    from vlad.scoring.pictures import Scored
 
 _ALONE = "one picture and no good ones to compare with; give references or a folder"
 _FEW = "{} pictures are too few to be judged by each other; give " + str(FEWEST) + " or more of one product, or references"
 _UNLIKE = "these {} pictures show no one kind of product, so none says what is normal for another; give references, or sort them by product"
+_NEAR = 0.2  # of the distance up to which a group is of one kind: so near two pictures are of one kind, whatever the others do
 TURNED_OTHERS = 12  # others where they are looked at from several angles, each of which costs as much as one more
 
 
@@ -47,6 +50,8 @@ class MutualSettings:
         others: each picture is compared with at most so many others.
         turned: whether the others are looked at from several angles; None lets the pictures decide.
         expect_anomalous: share in [0, 1) of anomalous pictures that the threshold is to find; None lets the scores decide.
+        beside: weight in [0, 1] of what references or words say beside the other pictures; None is 0.5 for references, and for words the
+            detector's `text_weight` if one was set, else 0.
         seed: of the choice of others.
 
     Raises:
@@ -57,6 +62,7 @@ class MutualSettings:
     others: int = 32
     turned: bool | None = None
     expect_anomalous: float | None = None
+    beside: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +72,8 @@ class MutualSettings:
             raise ConfigError(f"others must be a whole number >= 2, got {self.others!r}")
         if self.expect_anomalous is not None and not 0 <= self.expect_anomalous < 1:
             raise ConfigError(f"expect_anomalous must be None or a share from 0 to below 1, got {self.expect_anomalous!r}")
+        if self.beside is not None and not 0 <= self.beside <= 1:
+            raise ConfigError(f"beside must be None or a weight from 0 to 1, got {self.beside!r}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,7 @@ class _Seen:
     embedding: np.ndarray
     grid: tuple[int, int]
     shown: tuple[float, float]
+    opinion: Opinion | None = None
     group: int = 0
     comparison: Comparison | None = None
 
@@ -118,6 +127,8 @@ def judge(
     top_share: float = 0.01,
     on_error: str = "raise",
     on_progress: Callable[[str, int, int], None] | None = None,
+    beside: Callable[[list[np.ndarray]], Sequence[Scored]] | None = None,
+    beside_weight: float = 0.5,
 ) -> list[Judged | ImageReadError]:
     """Judge pictures by each other, each kind of product for itself.
 
@@ -131,6 +142,9 @@ def judge(
         batch_size, max_pixels, on_error: as of `AnomalyDetector.predict`.
         top_share: share of the highest patch distances whose mean is the score.
         on_progress: called with the phase ("look", "turn" or "compare"), the number of pictures done and of all (0 while unknown).
+        beside: scores and maps of pictures from references or words, to be joined with those from the other pictures; None leaves it at
+            these.
+        beside_weight: of `beside`, in [0, 1].
 
     Returns:
         One entry for each picture in the order given, or with `on_error` "return" the error of an unreadable one.
@@ -144,6 +158,7 @@ def judge(
         for batch in read_batches(sources, batch_size, on_error=on_error, max_pixels=max_pixels):
             readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
             views = iter(encoder.see(readable, patches=True, text=False))
+            others = None if beside is None else iter(beside(readable))
             for source, picture in batch:
                 if isinstance(picture, ImageReadError):
                     outcome.append(picture)
@@ -151,27 +166,39 @@ def judge(
                 view = next(views)
                 assert view.patches is not None
                 straight.append([smooth(view.patches.tokens, view.patches.grid)])
-                outcome.append(_remember(source, picture, view))
+                outcome.append(_remember(source, picture, view, None if others is None else next(others)))
             tell("look", len(outcome), len(sources))
         seen = [entry for entry in outcome if isinstance(entry, _Seen)]
         if not seen:
             return [entry for entry in outcome if isinstance(entry, ImageReadError)]
-        for entry, number in zip(seen, product_groups(np.stack([entry.embedding for entry in seen])).tolist(), strict=True):
+        kin = encoder.advice.kin
+        groups = product_groups(np.stack([entry.embedding for entry in seen]), near=_NEAR * (kin or 0.0))
+        for entry, number in zip(seen, groups.tolist(), strict=True):
             entry.group = number
         bounds = {}
         for group in sorted({entry.group for entry in seen}):
             indices = [index for index, entry in enumerate(seen) if entry.group == group]
             is_turned = _compare(seen, indices, straight, encoder, settings, max_pixels, top_share, tell)
-            is_kin = encoder.advice.kin is None or unlikeness(np.stack([seen[index].embedding for index in indices])) <= encoder.advice.kin
+            if beside is not None and len(indices) >= FEWEST:
+                _join([seen[index] for index in indices], beside_weight)
+            is_kin = kin is None or unlikeness(np.stack([seen[index].embedding for index in indices])) <= kin
             undecided = why_undecided(len(indices)) or ("" if is_kin else _UNLIKE.format(len(indices)))
             bounds[group] = _Bounds.of([seen[index].comparison for index in indices], is_turned, settings.expect_anomalous, undecided)
     return [entry if isinstance(entry, ImageReadError) else _judged(entry, bounds[entry.group]) for entry in outcome]
 
 
-def _remember(source: ImageSource, picture: np.ndarray, view: View) -> _Seen:
+def _remember(source: ImageSource, picture: np.ndarray, view: View, other: Scored | None) -> _Seen:
     assert view.patches is not None
-    size = (picture.shape[0], picture.shape[1])
-    return _Seen(source, size, fingerprint(picture), view.embedding.cpu().numpy(), view.patches.grid, view.patches.shown)
+    grid, shown, size = view.patches.grid, view.patches.shown, (picture.shape[0], picture.shape[1])
+    opinion = None if other is None else Opinion.of(other, grid, shown)
+    return _Seen(source, size, fingerprint(picture), view.embedding.cpu().numpy(), grid, shown, opinion)
+
+
+def _join(group: Sequence[_Seen], weight: float) -> None:
+    known = [(entry, entry.comparison, entry.opinion) for entry in group if entry.comparison is not None and entry.opinion is not None]
+    joined = join([found for _, found, _ in known], [opinion for *_, opinion in known], weight)
+    for (entry, *_), comparison in zip(known, joined, strict=True):
+        entry.comparison = comparison
 
 
 def _compare(
@@ -262,6 +289,8 @@ def _judged(entry: _Seen, bounds: _Bounds) -> Judged:
         "mutual_pictures": float(max(1, len(bounds.scores))),
         "mutual_turned": float(bounds.is_turned),
     }
+    if entry.opinion is not None:
+        parts |= entry.opinion.parts
     if entry.comparison is not None:
         score = entry.comparison.score
         middle = float(np.median(bounds.scores))

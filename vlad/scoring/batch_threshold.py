@@ -1,9 +1,11 @@
 """A threshold for a batch of pictures that nobody has labelled, from the batch's own scores.
 
 The good pictures are taken to be the majority, and so the lower part of the scores to be theirs alone: centre = the 40 % quantile, spread =
-the root mean square deviation of the scores below it from it, threshold = centre + 2.5 spreads. Chosen on product lines of procedural
-pictures with `lite` (eval/results/mutual.md); a break between two groups, two Gaussians, or median and median deviation were no better,
-on linear or on log scores.
+the root mean square of the deviations of the scores below it, as logarithms of their ratios to it. Three scores of eight say little about a
+spread, so it is shrunk: as if `PRIOR_COUNT` further deviations of `PRIOR_SPREAD` had been seen, which is about what the scores of good
+pictures of one product spread. threshold = centre x exp(2 spreads). Chosen on product lines of procedural pictures with `lite`
+(eval/results/mutual.md); without the prior, on linear scores, with two Gaussians, a break between two groups, or median and median
+deviation it was worse.
 
 No such rule can know how large a difference matters: where all pictures are good it still calls the most unusual ones anomalous now and
 then, and where more than half are bad it takes these for normal.
@@ -11,7 +13,7 @@ then, and where more than half are bad it takes these for normal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +21,9 @@ from numpy.typing import ArrayLike
 from vlad.errors import ConfigError
 
 LOWER = 0.4  # quantile up to which scores are taken to be of good pictures, whatever the batch
-SPREADS = 2.5
+SPREADS = 2.0
+PRIOR_SPREAD, PRIOR_COUNT = 0.15, 8
+_LEAST = 1e-6  # a score below it counts as this; pictures that are copies of each other have 0
 FEWEST = 8  # scores below which the spread of the lower part, three of them, says too little
 
 
@@ -28,7 +32,8 @@ class BatchThreshold:
     """Scores above `value` are anomalous.
 
     Attributes:
-        centre, spread: of the lower part of the scores, in their units.
+        centre: of the lower part of the scores, in their units.
+        spread: of that part, as a logarithm of ratios to the centre.
         count: number of scores.
         expect_anomalous: the share of anomalous pictures that was expected, None without.
     """
@@ -40,8 +45,13 @@ class BatchThreshold:
     expect_anomalous: float | None = None
 
     def z(self, scores: ArrayLike) -> np.ndarray:
-        """Spreads by which each score (N,) lies above the centre; 2.5 is the threshold where no share is expected."""
-        return (np.asarray(scores, np.float64) - self.centre) / max(self.spread, 1e-12)
+        """Spreads by which each score (N,) lies above the centre; 2 is the threshold where no share is expected."""
+        z: np.ndarray = np.log(_positive(scores) / self.centre) / self.spread
+        return z
+
+    def at(self, z: float) -> float:
+        """The score that lies `z` spreads above the centre."""
+        return self.centre * float(np.exp(self.spread * z))
 
     def promise(self) -> str:
         """What the threshold rests on and cannot know, in plain words."""
@@ -61,25 +71,30 @@ def batch_threshold(scores: ArrayLike, *, expect_anomalous: float | None = None)
     """The threshold of a batch's scores (N,), in their units. Of the peaks of the pictures' anomaly maps instead, it is one for pixels.
 
     Args:
-        scores: finite numbers, in any order.
+        scores: finite numbers >= 0, in any order.
         expect_anomalous: about this share, in [0, 1), is anomalous; then so many are called so, ties left aside.
 
     Raises:
-        ConfigError: no scores, some are not finite, or the expected share is out of range.
+        ConfigError: no scores, some are negative or not finite, or the expected share is out of range.
     """
     values = np.sort(np.asarray(scores, np.float64).ravel())
-    if not len(values) or not np.isfinite(values).all():
-        raise ConfigError(
-            f"expected finite scores of at least one picture, got {len(values)} of which {int(np.isfinite(values).sum())} are"
-        )
+    fine = np.isfinite(values) & (values >= 0)
+    if not len(values) or not fine.all():
+        raise ConfigError(f"expected finite scores >= 0 of at least one picture, got {len(values)} of which {int(fine.sum())} are")
     if expect_anomalous is not None and not 0 <= expect_anomalous < 1:
         raise ConfigError(f"expect_anomalous must be a share from 0 up to but not including 1, got {expect_anomalous}")
-    centre = float(np.quantile(values, LOWER))
-    spread = float(np.sqrt(np.mean((values[values <= centre] - centre) ** 2)))
-    value = centre + SPREADS * spread
-    if expect_anomalous is not None:
-        value = _between(values, max(1, len(values) - round(expect_anomalous * len(values))))
-    return BatchThreshold(value, centre, spread, len(values), expect_anomalous)
+    logs = np.log(_positive(values))
+    centre = float(np.quantile(logs, LOWER))
+    lower = logs[logs <= centre] - centre
+    spread = float(np.sqrt((np.sum(lower**2) + PRIOR_COUNT * PRIOR_SPREAD**2) / (len(lower) + PRIOR_COUNT)))
+    found = BatchThreshold(0.0, float(np.exp(centre)), spread, len(values), expect_anomalous)
+    if expect_anomalous is None:
+        return replace(found, value=found.at(SPREADS))
+    return replace(found, value=_between(values, max(1, len(values) - round(expect_anomalous * len(values)))))
+
+
+def _positive(scores: ArrayLike) -> np.ndarray:
+    return np.maximum(np.asarray(scores, np.float64), _LEAST)
 
 
 def _between(ordered: np.ndarray, below: int) -> float:

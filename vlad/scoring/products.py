@@ -12,15 +12,16 @@ _APART = 2.5  # scales: of 432 procedural batches of one product none falls apar
 _BLOCK = 256  # rows of distances held at a time
 
 
-def product_groups(embeddings: np.ndarray) -> np.ndarray:
+def product_groups(embeddings: np.ndarray, *, near: float = 0.0) -> np.ndarray:
     """int (N,): the group that each picture belongs to, from 0 on, the largest first.
 
-    Two pictures are linked if their distance (1 - cos) / 2 is at most 2.5 times the larger of their scales, the distances to their third
-    nearest pictures; groups are what links connect. A defective picture that nothing resembles has a large scale and stays linked. Pictures
-    of groups of fewer than four join the group of the nearest picture outside of such.
+    Two pictures are linked if their distance (1 - cos) / 2 is at most `near`, or 2.5 times the larger of their scales, the distances to
+    their third nearest pictures; groups are what links connect. A defective picture that nothing resembles has a large scale and stays
+    linked. Pictures of groups of fewer than four join the group of the nearest picture outside of such.
 
     Args:
         embeddings: unit vectors (N, E), such as `vlad.backbones.encoder.View.embedding`.
+        near: distance at which pictures show the same product for certain; without it nearly equal pictures fall apart by trifles.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -33,7 +34,7 @@ def product_groups(embeddings: np.ndarray) -> np.ndarray:
     scales = np.concatenate([np.partition(_distances(values[block], values), _NEIGHBOUR, axis=1)[:, _NEIGHBOUR] for block in blocks])
     labels = np.arange(count)
     for block in blocks:  # joined block by block: all links at once would be N x N
-        rows, cols = np.nonzero(_distances(values[block], values) <= _APART * np.maximum(scales[block, None], scales))
+        rows, cols = np.nonzero(_distances(values[block], values) <= np.maximum(near, _APART * np.maximum(scales[block, None], scales)))
         ends = np.concatenate([block[rows], np.arange(count)]), np.concatenate([cols, count + labels])
         labels = connected_components(coo_array((np.ones(len(ends[0]), bool), ends), shape=(2 * count, 2 * count)), directed=False)[1]
         labels = labels[:count]

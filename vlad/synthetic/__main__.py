@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> None:
     """`python -m vlad.synthetic examples|benchmark|preview`: writes example pictures, the synthetic benchmark or a contact sheet."""
     parser = argparse.ArgumentParser(prog="python -m vlad.synthetic", description="Procedural pictures with exact defect masks.")
     commands = parser.add_subparsers(dest="command", required=True)
-    examples = commands.add_parser("examples", help="eight example pictures with masks and references")
+    examples = commands.add_parser("examples", help="example pictures with masks and references")
     examples.add_argument("folder", type=Path)
     benchmark = commands.add_parser("benchmark", help="the synthetic benchmark in MVTec AD's layout")
     benchmark.add_argument("root", type=Path)

@@ -95,10 +95,14 @@ EXAMPLE_PRODUCTS = {
 }
 EXAMPLE_SIZE = 512
 REFERENCES_EACH = 4
+FOLDER, FOLDER_SIZE = "gears", 384
+"""Of the examples' folder of one product, as it comes from a line: unsorted, with two bad ones among the good."""
+_BAD_GEARS = {4: ("missing_part", "missing part"), 9: ("scratch", "scratch")}  # number in the folder -> name suffix, defect
 
 
 def write_examples(folder: str | Path) -> None:
-    """Writes eight 512 px pictures into `folder`, masks into `folder/masks`, four good pieces each into `folder/references/PRODUCT`."""
+    """Writes eight 512 px pictures into `folder`, masks into `folder/masks`, four good pieces each into `folder/references/PRODUCT`, and
+    twelve 384 px pictures of one product into `folder/gears`."""
     folder = Path(folder)
     for product, recipe in EXAMPLE_PRODUCTS.items():
         for suffix, number, defect in recipe.pictures:
@@ -108,13 +112,20 @@ def write_examples(folder: str | Path) -> None:
         for number in range(REFERENCES_EACH):
             sample = _fine_sample(recipe, 1000 + number, None)
             write_picture(folder / "references" / product / f"{number + 1}.png", sample.image)
+    gears = _Product("gear", 3, ())
+    for number in range(1, 13):
+        suffix, defect = _BAD_GEARS.get(number, ("good", None))
+        sample = _fine_sample(gears, 1500 + number, defect, FOLDER_SIZE)
+        write_picture(folder / FOLDER / f"{number:02d}_{suffix}.png", sample.image)
+        if defect is not None:
+            write_picture(folder / "masks" / FOLDER / f"{number:02d}_{suffix}_mask.png", sample.mask.astype(np.uint8) * 255)
     (folder / "README.md").write_text(EXAMPLES_README, encoding="utf-8")
 
 
-def _fine_sample(recipe: _Product, number: int, defect: str | None) -> Sample:
+def _fine_sample(recipe: _Product, number: int, defect: str | None, side: int = EXAMPLE_SIZE) -> Sample:
     """Rendered at twice the size and reduced, which smooths edges."""
-    sample = ProductLine(recipe.family, recipe.design, 2 * EXAMPLE_SIZE, CLEAN_RIG).sample(number, defect)
-    small = (EXAMPLE_SIZE, EXAMPLE_SIZE)
+    sample = ProductLine(recipe.family, recipe.design, 2 * side, CLEAN_RIG).sample(number, defect)
+    small = (side, side)
     image = cv2.resize(sample.image, small, interpolation=cv2.INTER_AREA)
     mask = cv2.resize(sample.mask.astype(np.uint8) * 255, small, interpolation=cv2.INTER_AREA) > 127
     return Sample(image.astype(np.uint8), mask, sample.class_name, sample.family, sample.defect, sample.caption)
@@ -123,19 +134,21 @@ def _fine_sample(recipe: _Product, number: int, defect: str | None) -> Sample:
 EXAMPLES_README = """\
 # Example pictures
 
-Eight procedural pictures of made-up products; the file name says what is in each. Nothing was photographed: shapes, materials, light and
+Procedural pictures of made-up products; the file name says what is in each. Nothing was photographed: shapes, materials, light and
 defects are computed, so the masks are exact and the pictures are free to use under the licence of this project. The embedded model learned
 from pictures of the same generator, so they show how vlad works, not how well.
 
 | folder | content |
 |---|---|
-| `*.png` | the pictures to inspect, at least three of them good |
-| `masks/` | where each picture is defective (white), all black for a good one |
+| `gears/` | twelve gears from one line, two of them bad: a folder to be judged by itself |
+| `*.png` | single pictures of five products, at least three of them good |
 | `references/PRODUCT/` | four good pieces of the same product, for few-shot detection |
+| `masks/` | where a picture is defective (white), all black for a good one; none for good gears |
 
 ```
-vlad detect demos/examples                           # zero-shot, all eight
-python -m vlad.synthetic examples demos/examples     # makes them again
+vlad detect demos/examples/gears                                                                     # judged by each other
+vlad detect demos/examples/capsule_crack.png --references demos/examples/references/capsule          # beside good ones
+python -m vlad.synthetic examples demos/examples                                                     # makes them again
 ```
 """
 

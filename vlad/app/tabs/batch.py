@@ -38,7 +38,7 @@ def build(service: Service, visit: gr.State) -> None:
             with gr.Row():
                 start = gr.Button("Inspect all", variant="primary", elem_id="batch-start", min_width=120)
                 try_examples = gr.Button(
-                    f"Try the {len(service.examples)} examples", visible=bool(service.examples), elem_id="batch-examples", min_width=120
+                    f"Try {len(service.batch)} gears", visible=bool(service.batch), elem_id="batch-examples", min_width=120
                 )
             gr.HTML(_HOW)
         with gr.Column(scale=6, min_width=320):
@@ -82,7 +82,7 @@ def build(service: Service, visit: gr.State) -> None:
         ]
 
     def run_examples(current: Visit | None, progress: gr.Progress = gr.Progress()) -> Iterator[list[Any]]:
-        yield from run(current, [str(example.path) for example in service.examples], "", progress)
+        yield from run(current, [str(path) for path in service.batch], "", progress)
 
     outputs = [visit, summary, chart, table, gallery]
     alone: dict[str, Any] = {
