@@ -53,6 +53,15 @@ def test_without_a_flag_folders_are_judged_and_the_rest_is_undecided(folders, tm
     assert run.exit_code == 0 and run.stdout.count("4 pictures are too few") == 4 and "4 undecided: 4 pictures" in run.stderr
 
 
+def test_what_the_model_saw_is_kept(folders, tmp_path, monkeypatch):
+    gears = ["detect", str(folders / "gear"), "--model", "lite", "--format", "csv", "--cache", str(tmp_path / "cache")]
+    first = CliRunner().invoke(app, gears)
+    monkeypatch.setattr("vlad.backbones.lite.backbone.LiteBackbone.encode_image", lambda *_, **__: pytest.fail("the model ran"))
+    second = CliRunner().invoke(app, gears)
+    scores = [[row["pred_score"] for row in csv.DictReader(run.stdout.splitlines())] for run in (first, second)]
+    assert first.exit_code == second.exit_code == 0 and scores[0] == scores[1] and len(scores[0]) == 8
+
+
 def test_the_words_decide_when_told(folders):
     gears = ["detect", str(folders / "gear"), "--model", "lite", "--format", "csv"]
     for option, source in ((["--no-mutual"], "text"), (["--threshold", "0.4"], "user")):
@@ -60,10 +69,13 @@ def test_the_words_decide_when_told(folders):
         assert run.exit_code == 0 and run.stdout.count(f",{source},") == 8 and "judged by each other" not in run.stderr
 
 
-@pytest.mark.parametrize("other", [["--references", "x"], ["--tile", "64"]], ids=str)
-def test_what_does_not_go_together(folders, other):
-    with pytest.raises(ConfigError, match=f"leave {other[0]} out"):
-        CliRunner().invoke(app, ["detect", str(folders / "gear"), "--mutual", *other], catch_exceptions=False)
+def test_tiles_do_not_go_together_with_it_and_references_do(folders):
+    gears = ["detect", str(folders / "gear"), "--model", "lite", "--mutual", "--format", "csv"]
+    with pytest.raises(ConfigError, match="leave --tile out"):
+        CliRunner().invoke(app, [*gears, "--tile", "64"], catch_exceptions=False)
+    good = [part for number in range(4) for part in ("--references", str(folders / "gear" / f"{number}.png"))]
+    run = CliRunner().invoke(app, [*gears, *good])
+    assert run.exit_code == 0 and run.stdout.count(",mutual,") == 8
 
 
 def test_an_expected_share_is_found_and_not_among_words(folders):

@@ -1,11 +1,23 @@
 """Pictures judged by each other: distances against a plain implementation, and what must not change them."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from vlad.errors import ConfigError
-from vlad.scoring.mutual import ANGLES, NEAREST, SAMPLE_TURNED, SHARE, TokenStore, choose_plan, mutual_distances, ring_pairs, smooth
+from vlad.scoring.mutual import (
+    ANGLES,
+    NEAREST,
+    SAMPLE_TURNED,
+    SHARE,
+    TokenStore,
+    choose_plan,
+    mutual_distances,
+    rescored,
+    ring_pairs,
+    smooth,
+)
 
 
 def tokens(count: int, *, patches: int = 12, channels: int = 8, seed: int = 0) -> list[torch.Tensor]:
@@ -163,3 +175,12 @@ def test_a_texture_that_gains_nothing_is_not_turned():
         return [F.normalize(pictures[number] + 1e-3 * angle, dim=-1) for angle in range(1, ANGLES)]
 
     assert choose_plan(pictures, turn).angles == 1 and asked == list(range(SAMPLE_TURNED))
+
+
+def test_rescored_by_hand_and_one_neighbour_changes_nothing():
+    embeddings = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    scores = np.array([1.0, 2.0, 4.0])
+    assert rescored(scores, embeddings, 1).tolist() == [1.0, 2.0, 4.0]
+    expected = [(1 + (1 + 0.8 * 2) / 1.8) / 2, (2 + (2 + 0.8 * 1) / 1.8) / 2, (4 + (4 + 0.6 * 2) / 1.6) / 2]
+    assert rescored(scores, embeddings, 2) == pytest.approx(expected)
+    assert rescored(np.array([1.0, 3.0]), np.ones((2, 1)), 9).tolist() == [1.5, 2.5]  # copies: each itself first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vlad import AnomalyDetector
@@ -13,7 +14,7 @@ from vlad.references.unlabelled import MutualSettings
 from vlad.synthetic import ProductLine
 
 
-@pytest.mark.parametrize("values", [{"share": 0.0}, {"share": 1.5}, {"others": 1}, {"expect_anomalous": 1.0}], ids=str)
+@pytest.mark.parametrize("values", [{"share": 0.0}, {"share": 1.5}, {"others": 1}, {"rescore": 0}, {"expect_anomalous": 1.0}], ids=str)
 def test_settings_out_of_range(values):
     with pytest.raises(ConfigError, match=next(iter(values))):
         MutualSettings(**values)
@@ -71,3 +72,18 @@ def test_a_mixed_folder_is_judged_kind_by_kind(detector, gears):
     assert len({result.scores["mutual_group"] for result in results[::2]}) == len({r.scores["mutual_group"] for r in results[1::2]}) == 1
     alone = detector.predict_mutual(gears[:4])
     assert [r.pred_score for r in results[::2]] == [r.pred_score for r in alone]
+
+
+def test_other_backbones_and_their_settings(gears):
+    from timm import create_model
+
+    from vlad.backbones import TimmBackbone
+
+    torch.manual_seed(0)
+    model = create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True, depth=3, embed_dim=24, num_heads=2).eval()
+    small, large = (AnomalyDetector(TimmBackbone(model, device="cpu", dtype="float32", resolution=side)) for side in (64, 128))
+    found = [detector.predict_mutual(gears) for detector in (small, large)]
+    assert all(result.threshold_source == "mutual" and result.anomaly_map.shape == (160, 160) for results in found for result in results)
+    assert [result.pred_score for result in found[0]] != [result.pred_score for result in found[1]]
+    drawn = small.predict_mutual(gears, settings=MutualSettings(rescore=3))
+    assert np.std([result.pred_score for result in drawn]) < np.std([result.pred_score for result in found[0]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +52,8 @@ class MutualSettings:
         expect_anomalous: share in [0, 1) of anomalous pictures that the threshold is to find; None lets the scores decide.
         beside: weight in [0, 1] of what references or words say beside the other pictures; None is 0.5 for references, and for words the
             detector's `text_weight` if one was set, else 0.
+        rescore: draw image scores towards those of so many pictures that look alike, each itself among them (MuSc's RsCIN; the paper takes
+            3); 1 leaves them alone, which was better with `lite`.
         seed: of the choice of others.
 
     Raises:
@@ -63,6 +65,7 @@ class MutualSettings:
     turned: bool | None = None
     expect_anomalous: float | None = None
     beside: float | None = None
+    rescore: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,6 +75,8 @@ class MutualSettings:
             raise ConfigError(f"others must be a whole number >= 2, got {self.others!r}")
         if self.expect_anomalous is not None and not 0 <= self.expect_anomalous < 1:
             raise ConfigError(f"expect_anomalous must be None or a share from 0 to below 1, got {self.expect_anomalous!r}")
+        if not isinstance(self.rescore, int) or self.rescore < 1:
+            raise ConfigError(f"rescore must be a whole number >= 1, got {self.rescore!r}")
         if self.beside is not None and not 0 <= self.beside <= 1:
             raise ConfigError(f"beside must be None or a weight from 0 to 1, got {self.beside!r}")
 
@@ -179,6 +184,8 @@ def judge(
         for group in sorted({entry.group for entry in seen}):
             indices = [index for index, entry in enumerate(seen) if entry.group == group]
             is_turned = _compare(seen, indices, straight, encoder, settings, max_pixels, top_share, tell)
+            if settings.rescore > 1 and len(indices) > 1:
+                _rescore([seen[index] for index in indices], settings.rescore)
             if beside is not None and len(indices) >= FEWEST:
                 _join([seen[index] for index in indices], beside_weight)
             is_kin = kin is None or unlikeness(np.stack([seen[index].embedding for index in indices])) <= kin
@@ -192,6 +199,15 @@ def _remember(source: ImageSource, picture: np.ndarray, view: View, other: Score
     grid, shown, size = view.patches.grid, view.patches.shown, (picture.shape[0], picture.shape[1])
     opinion = None if other is None else Opinion.of(other, grid, shown)
     return _Seen(source, size, fingerprint(picture), view.embedding.cpu().numpy(), grid, shown, opinion)
+
+
+def _rescore(group: Sequence[_Seen], most: int) -> None:
+    from vlad.scoring.mutual import rescored
+
+    scores = np.array([entry.comparison.score for entry in group if entry.comparison is not None])
+    for entry, score in zip(group, rescored(scores, np.stack([entry.embedding for entry in group]), most).tolist(), strict=True):
+        assert entry.comparison is not None  # there are two of the group at least
+        entry.comparison = replace(entry.comparison, score=score)
 
 
 def _join(group: Sequence[_Seen], weight: float) -> None:
