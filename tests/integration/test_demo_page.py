@@ -140,12 +140,19 @@ def test_a_picture_that_was_taken_away_is_gone(page):
 
 def test_the_box_alone_compares_the_example_and_an_own_picture_leaves_it(page):
     page.locator("#good button").first.click()  # the good pictures are folded away
+    expect(page.locator("#verdict")).to_contain_text("from the good pictures")
+    page.get_by_label("Compare examples with four good ones").uncheck()
+    expect(page.locator("#verdict h2")).to_have_text("Undecided")
     page.get_by_label("Compare examples with four good ones").check()
     expect(page.locator("#verdict")).to_contain_text("from the good pictures")
     expect(page.locator("#reference-count")).to_contain_text("4 good pictures that come with the example")
     upload(page, EXAMPLES / "leather_good.png")
-    expect(page.locator("#verdict")).to_contain_text("the default for words alone")
+    expect(page.locator("#verdict")).to_contain_text("no good ones to compare with")
+    expect(page.locator("#verdict h2")).to_have_text("Undecided")
     expect(page.locator("#reference-count")).to_contain_text("None")
+    page.locator("#threshold input[type=number]").fill("0.9")
+    page.locator("#threshold input[type=number]").press("Enter")
+    expect(page.locator("#verdict")).to_contain_text("set by you")
 
 
 def test_an_emptied_threshold_is_a_message(page):
@@ -197,7 +204,8 @@ def test_two_visitors_never_meet(page, browser, address):
         expect(page.locator("#reference-count")).to_contain_text("2 good pictures")
         expect(page.locator("#verdict")).to_contain_text("from the good pictures")
         other.locator("#inspect").click()
-        expect(other.locator("#verdict")).to_contain_text("the default for words alone")
+        expect(page.locator("#verdict")).to_contain_text("Compared with 2 good pictures")
+        expect(other.locator("#verdict")).to_contain_text("Compared with 4 good pictures")
         other.locator("#good button").first.click()
         expect(other.locator("#reference-count")).to_contain_text("None")
         open_tab(page, "Ask")
@@ -246,10 +254,21 @@ def test_a_batch_of_twenty_with_a_bad_one(page, tmp_path):
     expect(page.locator("#batch-gallery img")).to_have_count(19)
     captions = page.locator("#batch-gallery .caption-label").all_inner_texts()
     scores = [float(caption.split()[0]) for caption in captions]
-    assert scores == sorted(scores, reverse=True) and page.locator("#batch-histogram .vlad-limit").count() == 1
+    assert scores == sorted(scores, reverse=True) and page.locator("#batch-histogram .vlad-limit").count() == 0
+    assert all(" undecided " in caption for caption in captions)
+    expect(page.locator("#batch-summary")).to_contain_text("show no one kind of product")
     with page.expect_download() as download:
         page.locator("#batch-csv").click()
     assert len(Path(download.value.path()).read_text().splitlines()) == 21
+
+
+def test_gears_are_judged_by_each_other(page):
+    open_tab(page, "Batch")
+    page.get_by_role("button", name="Try 12 gears").click()
+    expect(page.locator("#batch-summary")).to_contain_text("12 of 12 inspected, 2 anomalous, 10 normal")
+    expect(page.locator("#batch-summary")).to_contain_text("12 pictures were judged by each other")
+    captions = page.locator("#batch-gallery .caption-label").all_inner_texts()
+    assert [caption.split()[-1] for caption in captions[:2]] == ["04_missing_part.png", "09_scratch.png"]
 
 
 def test_a_drawn_defect_is_found(page):
@@ -318,7 +337,7 @@ def test_deep_and_printed_pictures_are_inspected(page, tmp_path):
     for name in ("deep.png", "print.jpg"):
         upload(page, tmp_path / name)
         expect(page.locator("#verdict .vlad-facts")).to_contain_text(name)
-        expect(page.locator("#verdict h2")).to_have_text("Something looks wrong")
+        expect(page.locator("#verdict h2")).to_have_text("Undecided")
         with page.expect_download() as download:
             page.locator("#download-json").click()
         assert json.loads(Path(download.value.path()).read_text())["image_path"] == name

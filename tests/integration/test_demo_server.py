@@ -161,15 +161,15 @@ def test_endpoints_give_what_python_gives(client, lite, tmp_path):
     paint = client.predict(handle_file(GOOD), handle_file(tmp_path / "painted.png"), "washer", api_name="/find_painted")
     assert paint["after"]["pred_score"] > paint["before"]["pred_score"]
     answer = client.predict(handle_file(SCRATCH), "Where is it?", "washer", None, api_name="/ask")
-    assert answer["verdict"] == "anomalous" and answer["defects"] and "A" in answer["text"]
+    assert answer["verdict"] == "undecided" and answer["defects"] and "A" in answer["text"]
     words = client.predict(handle_file(SCRATCH), "a good {class_name}", "a broken {class_name}", "washer", api_name="/compare_prompts")
     assert words["shipped"]["prompts"] == "winclip" and words["own"]["prompts"] == "sentences"
     assert client.predict(api_name="/describe_model")["model"] == lite.model_name
 
 
-def test_no_threshold_is_the_references_own_or_half_and_zero_is_zero(client, lite):
+def test_no_threshold_is_the_references_own_or_none_and_zero_is_zero(client, lite):
     own = client.predict(picture=handle_file(GOOD), api_name="/detect")
-    assert (own["threshold"], own["threshold_source"]) == (0.5, "text")
+    assert (own["threshold"], own["threshold_source"]) == (None, None) and own["undecided"].startswith("one picture")
     for threshold in (0, 1):
         found = client.predict(picture=handle_file(GOOD), threshold=threshold, api_name="/detect")
         assert (found["threshold"], found["threshold_source"], found["pred_label"]) == (threshold, "user", threshold == 0)

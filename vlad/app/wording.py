@@ -11,6 +11,7 @@ from vlad.app.handlers import checked_class_name
 from vlad.app.notes import noted
 from vlad.errors import ConfigError
 from vlad.prompts import PromptEnsemble
+from vlad.references.thresholds import TEXT_THRESHOLD
 
 if TYPE_CHECKING:
     from vlad.app.service import Service
@@ -37,7 +38,7 @@ class Comparison:
 
 def compare_words(service: Service, picture: np.ndarray, class_name: str, normal: str, anomalous: str) -> Comparison:
     """Inspect a picture uint8 (H, W, 3) with WinCLIP's sentences and with others, one on a line. References, and what is rare inside the
-    picture, are left out of both, so that nothing but the words differs.
+    picture, are left out of both, so that nothing but the words differs, and they decide at 0.5 whatever they are worth.
 
     Raises:
         ConfigError: the model knows no words, or there are too many sentences.
@@ -47,7 +48,8 @@ def compare_words(service: Service, picture: np.ndarray, class_name: str, normal
         raise ConfigError(f"{service.model} knows no words; start the demo with a CLIP or lite to compare sentences.")
     noun = checked_class_name(class_name) or None
     ensemble = PromptEnsemble.from_sentences(normal=_lines(normal, "normal"), anomalous=_lines(anomalous, "anomalous"))
-    shipped, own = service.detector.copy(rarity=0.0), service.detector.copy(prompts=ensemble, rarity=0.0)
+    shipped = service.detector.copy(rarity=0.0, text_threshold=TEXT_THRESHOLD)
+    own = shipped.copy(prompts=ensemble)
     shipped.memory = own.memory = None
     with service.turn(), noted() as notes:
         before = shipped.predict(picture, class_name=noun)

@@ -61,7 +61,7 @@ class Actions:
 
     def first(self, current: Visit | None, opacity: float) -> Updates:
         """The first example, when the page opens."""
-        return self.load(current, False, opacity)
+        return self.load(current, not self.service.detector.decides_alone, opacity)
 
     def again_beside(self, current: Visit | None, beside: bool, opacity: float) -> Updates:
         """The example that is there, with or without its good pictures."""

@@ -112,7 +112,7 @@ def _left(service: Service) -> dict[str, Any]:
             interactive=False,
         )
         with_references = gr.Checkbox(
-            False,
+            not service.detector.decides_alone,  # else the first thing on the page would be no verdict
             label="Compare examples with four good ones",
             visible=bool(shown),
             elem_id="with-references",
