@@ -35,7 +35,7 @@ SAMPLE, SAMPLE_TURNED = 16, 6  # pictures that decide, and those of them that ar
 _ELSEWHERE, _GAIN = 0.5, 0.04  # lines that lie still: up to 0.0 and 0.0; at any angle: from 0.75 and 0.08; textures 0.8 and 0.02
 _AGREEMENT = 0.8  # below it the nearest other alone ranks better; see eval/results/mutual.md
 _TOP_SHARE = 0.01
-_IN_MEMORY = 2**30  # bytes of tokens; what comes after goes to a temporary file
+_IN_MEMORY = 2**28  # bytes of tokens; what comes after goes to a temporary file
 
 
 def smooth(tokens: Tensor, grid: tuple[int, int], side: int = SMOOTH) -> Tensor:
