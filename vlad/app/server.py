@@ -134,8 +134,8 @@ def _add_endpoints(app: FastAPI, service: Service, login: Login | None) -> None:
 
 def _detect(service: Service, data: bytes, name: str, class_name: str, threshold: float | None) -> dict[str, Any]:
     noun = checked_class_name(class_name) or None
+    picture = read_bytes(data, service.limits, name)
     with service.turn(), quietly():
-        picture = read_bytes(data, service.limits, name)
         prediction = service.detector.predict(picture, class_name=noun, threshold=threshold)
     return replace(prediction, image_path=name).to_dict()
 

@@ -34,6 +34,29 @@ def without_address(text: str) -> str:
     return re.sub(r" at https?://\S+?(?=[,;:]?(\s|$))", "", text)
 
 
+_MINE = threading.local()  # .turn: the service whose turn this thread has
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """For what needs no model: let others have the turn that this thread has, if it has one, and stand in line again afterwards.
+
+    Raises:
+        BusyError: the turn did not come again in time.
+    """
+    service: Service | None = getattr(_MINE, "turn", None)
+    if service is None:
+        yield
+        return
+    _MINE.turn = None
+    service._pass_on()
+    try:
+        yield
+    finally:
+        service._wait(patiently=True)
+        _MINE.turn = service
+
+
 class BusyError(VladError):
     """Too many want the model at once; the message says to come again."""
 
@@ -50,6 +73,7 @@ class Limits:
         references: good pictures.
         waiting: requests that wait for the model; more are sent away.
         seconds: that a request waits for its turn.
+        reading_seconds: that decoding one picture may take; it is done in another process and holds up nobody at the model.
         batch_seconds: that a batch may take; what is done by then is kept.
         idle_seconds: after which a visitor's pictures, references and answers are deleted.
         visitors: of whom something is kept; the one unseen for longest goes first.
@@ -62,6 +86,7 @@ class Limits:
     references: int = 16
     waiting: int = 64
     seconds: float = 60.0
+    reading_seconds: float = 30.0
     batch_seconds: float = 600.0
     idle_seconds: int = 1800
     visitors: int = 200
@@ -105,21 +130,27 @@ class Service:
             BusyError: too many are waiting, or the turn did not come in time.
         """
         self._wait()
+        _MINE.turn = self
         try:
             yield
         finally:
-            with self._guard:
-                if self._line:
-                    self._line.popleft().set()  # still busy: the next one has it
-                else:
-                    self._busy = False
+            if getattr(_MINE, "turn", None) is self:  # None where stepping aside ended in a BusyError
+                _MINE.turn = None
+                self._pass_on()
 
-    def _wait(self) -> None:
+    def _pass_on(self) -> None:
+        with self._guard:
+            if self._line:
+                self._line.popleft().set()  # still busy: the next one has it
+            else:
+                self._busy = False
+
+    def _wait(self, *, patiently: bool = False) -> None:
         with self._guard:
             if not self._busy:
                 self._busy = True
                 return
-            if len(self._line) >= self.limits.waiting:
+            if len(self._line) >= self.limits.waiting and not patiently:
                 raise BusyError("Too many visitors want the model just now; please try again in a minute.")
             mine = threading.Event()
             self._line.append(mine)

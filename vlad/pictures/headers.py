@@ -62,9 +62,9 @@ def first_frame_of_gif(file: IO[bytes], check_size: Callable[[int, int], None]) 
         place += 1
     left, top, width, height = struct.unpack_from("<4H", data, place + 1)
     screen = struct.unpack_from("<2H", data, 6)
-    size = max(screen[0], left + width), max(screen[1], top + height)
-    check_size(*size)
-    header = data[:6] + struct.pack("<2H", *(min(side, 0xFFFF) for side in size)) + data[10 : 13 + _palette_bytes(data[10])]
+    needed = max(screen[0], left + width), max(screen[1], top + height)
+    check_size(*needed)
+    header = data[:6] + struct.pack("<2H", *(min(side, 0xFFFF) for side in needed)) + data[10 : 13 + _palette_bytes(data[10])]
     return io.BytesIO(header + control + data[place:])
 
 
