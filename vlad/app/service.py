@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlad.app.guard.storage import OwnFolder
 from vlad.app.notes import quietly
 from vlad.errors import VladError
 
@@ -69,6 +68,8 @@ class Limits:
         file_bytes: of one uploaded file.
         pixels: of one picture.
         pictures: in one batch.
+        held_bytes: of all requests together that are being received or wait with what they sent; uploads go to the disk instead.
+        stored_bytes: of all uploads and results together.
         unpacked_bytes: of all files in an archive together.
         references: good pictures.
         waiting: requests that wait for the model; more are sent away.
@@ -82,6 +83,8 @@ class Limits:
     file_bytes: int = 20 * 2**20
     pixels: int = 25_000_000
     pictures: int = 200
+    held_bytes: int = 256 * 2**20
+    stored_bytes: int = 4 * 2**30
     unpacked_bytes: int = 400 * 2**20
     references: int = 16
     waiting: int = 64
@@ -114,8 +117,8 @@ class Service:
         self._busy = False
         self._line: deque[threading.Event] = deque()
         self._memories: dict[str, ReferenceMemory | None] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="vlad-demo-")
-        self.folder = Path(self._folder.name)
+        self._folder = OwnFolder("vlad-demo-")
+        self.folder = self._folder.path
 
     @property
     def model(self) -> str:
@@ -177,4 +180,4 @@ class Service:
 
     def close(self) -> None:
         """Delete what was written."""
-        self._folder.cleanup()
+        self._folder.close()
