@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import lzma
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ _CHUNK = 2**20
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError, EOFError, ValueError)
 _MOST_NAME = 80
 _READER = IsolatedReader()  # one for all services of this process
+atexit.register(_READER.close)
 
 
 def read_upload(path: str | Path, limits: Limits, *, name: str | None = None) -> np.ndarray:
