@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from vlad.app.guard.bodies import WORDS, Bodies
 from vlad.app.guard.hosts import Hosts, check_names
 from vlad.app.guard.logins import Guesses, Logins
 from vlad.app.guard.storage import OwnFolder, Storage
+from vlad.app.guard.tasks import Begun
 from vlad.errors import ConfigError
 
 MEGABYTE = 2**20
@@ -487,3 +490,43 @@ def test_without_a_login_only_the_door_is_open():
         assert ask(app, "POST", f"/{path}", cookie="a=b; token=good")[0] == 200
         assert ask(app, "POST", f"/{path}", cookie="token=bad")[0] == 401
     assert ask(app, "GET", "/config")[1]["detail"] == {"error": "Not authenticated", "auth_message": "Who are you?"}
+
+
+# Tasks
+
+
+@pytest.mark.parametrize("wrap", [Begun, lambda coroutine: coroutine])
+def test_a_task_that_is_cancelled_before_it_begins_tidies_up(wrap):
+    left: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(LIMIT)
+        finally:
+            left.append("tidy")
+
+    async def main() -> None:
+        task = asyncio.create_task(wrap(work()))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert left == (["tidy"] if wrap is Begun else [])  # the second is why
+
+
+def test_the_queue_is_free_after_a_request_that_was_cancelled_before_it_began():
+    import gradio
+
+    from vlad.app.build import build_page
+    from vlad.app.service import Service
+
+    service = Service(SimpleNamespace(model_name="none", encoder=SimpleNamespace(joint=None), memory=None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        page = build_page(service)
+    assert isinstance(page, gradio.Blocks)
+    work = page._queue.process_events([], False, 0.0, None)
+    assert isinstance(work, Begun)
+    work.close()
+    service.close()

@@ -10,6 +10,7 @@ import gradio as gr
 
 from vlad.app import endpoints
 from vlad.app.guard.errors import in_short
+from vlad.app.guard.tasks import Begun
 from vlad.app.service import Service
 from vlad.app.tabs import about, ask, batch, draw, inspect, prompts
 from vlad.app.visit import Visit
@@ -55,6 +56,8 @@ def build_page(service: Service) -> gr.Blocks:
     # server and have it read.
     page.has_launched = True
     page.process_api = _worded(page.process_api)
+    run = page._queue.process_events
+    page._queue.process_events = lambda *arguments, **options: Begun(run(*arguments, **options))
     return page
 
 
