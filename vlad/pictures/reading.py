@@ -75,6 +75,7 @@ def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: 
         source: a path; the bytes of a file, or a file open in binary mode; a PIL image; an array (H, W) or (H, W, C), or a torch
             tensor (C, H, W), with C = 1 (grey), 3 (RGB, not OpenCV's BGR) or 4 (RGBA), of uint8, uint16, bool, or float in [0, 1].
         max_pixels: larger pictures are refused from their header, before anything is decoded; replaces Pillow's process-wide limit.
+            Reading takes up to 20 bytes a pixel, 2 GB at this limit.
         min_size: smallest side in pixels.
 
     Raises:
