@@ -43,18 +43,19 @@ class ScriptedVlm:
 
 @contextlib.contextmanager
 def served(detector: Any, **options: Any) -> Iterator[tuple[str, Any]]:
-    """Address and service of a running demo; `login` goes to the server, `vlm` and `limits` to the service."""
+    """Address and service of a running demo; `login`, `host` and `allow_hosts` go to the server, `vlm` and `limits` to the service."""
     import uvicorn
 
     from vlad.app.examples import find_example_batch, find_examples
-    from vlad.app.server import create_app, listen, private_cache
+    from vlad.app.server import configure, create_app, listen, private_cache
     from vlad.app.service import Service
 
     login = options.pop("login", None)
+    server_options = {name: options.pop(name) for name in ("host", "allow_hosts") if name in options}
     service = Service(detector, examples=find_examples(), batch=find_example_batch(), **options)
     with private_cache(), listen("127.0.0.1", 0) as sock:
         port = sock.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(create_app(service, login=login, port=port), log_level="error", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(configure(create_app(service, login=login, port=port, **server_options)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
         thread.start()
         wait_until(lambda: server.started or not thread.is_alive(), "the demo started")

@@ -427,7 +427,7 @@ def test_a_picture_too_large_to_paint_on_is_not_decoded(tmp_path):
     path = tmp_path / "large.png"
     path.write_bytes(png_header(7000, 7000))
     editor = paint_input(None, pixels=25_000_000)
-    with pytest.raises(gradio.Error, match="more than 25 megapixels"):
+    with pytest.raises(gradio.Error, match="49,000,000 pixels, the limit is 25,000,000"):
         editor.preprocess(EditorData(background=FileData(path=str(path)), layers=[], composite=None))
 
 

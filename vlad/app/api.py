@@ -93,8 +93,7 @@ def find_painted(service: Service, clean: str | None, painted: str | None, class
     """
     if clean is None or painted is None:
         raise ConfigError("There are not two pictures; give the clean and the painted one.")
-    with service.turn():
-        pictures = read_upload(clean, service.limits), read_upload(painted, service.limits)
+    pictures = read_upload(clean, service.limits), read_upload(painted, service.limits)
     return painting.look_for_paint(service, service.detector.copy(), *pictures, handlers.checked_class_name(class_name)).to_dict()
 
 
@@ -134,8 +133,7 @@ def compare_prompts(service: Service, picture: str | None, normal: str, anomalou
     """
     if picture is None:
         raise ConfigError("There is no picture; give one.")
-    with service.turn():
-        pixels = read_upload(picture, service.limits)
+    pixels = read_upload(picture, service.limits)
     found = wording.compare_words(service, pixels, class_name, normal, anomalous)
     return {"shipped": found.shipped.to_dict(), "own": found.own.to_dict(), "notes": list(found.notes)}
 

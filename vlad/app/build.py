@@ -1,15 +1,22 @@
 """The page: header, tabs, endpoints, and when a visitor's things are deleted."""
 
+import functools
+import logging
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
 import gradio as gr
 
 from vlad.app import endpoints
+from vlad.app.guard.errors import in_short
+from vlad.app.guard.tasks import Begun
 from vlad.app.service import Service
 from vlad.app.tabs import about, ask, batch, draw, inspect, prompts
 from vlad.app.visit import Visit
 
+UNFIT = "This request does not fit the endpoint: upload files first, and give what /gradio_api/info says that it takes."
+_log = logging.getLogger("vlad.app")
 _SWEEP = 600  # seconds between two looks at the cache
 
 
@@ -48,7 +55,28 @@ def build_page(service: Service) -> gr.Blocks:
     # Gradio looks whether a file was uploaded only on pages that `launch` started: on a mounted one a client could name any file of the
     # server and have it read.
     page.has_launched = True
+    page.process_api = _worded(page.process_api)
+    run = page._queue.process_events
+    page._queue.process_events = lambda *arguments, **options: Begun(run(*arguments, **options))
     return page
+
+
+def _worded(process: Callable[..., Any]) -> Callable[..., Any]:
+    """Gradio's work on one request, every error of which has words: what does not fit the endpoint's inputs fails before `guarded` sees it,
+    and would be answered with null and logged with its traceback."""
+
+    @functools.wraps(process)
+    async def worded(*arguments: Any, **options: Any) -> Any:
+        try:
+            return await process(*arguments, **options)
+        except gr.Error as error:
+            error.print_exception = False
+            raise
+        except Exception as error:
+            _log.warning("a request that cannot be carried out: %s", in_short(error))
+            raise gr.Error(UNFIT, title="Please check", print_exception=False) from error
+
+    return worded
 
 
 def _leave(page: gr.Blocks) -> Any:

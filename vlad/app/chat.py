@@ -45,7 +45,8 @@ def ask(service: Service, visit: Visit, question: str) -> Iterator[str | Answer]
         visit.conversation = conversation
     if service.vlm is None:
         with service.turn():
-            yield conversation.ask(text)
+            answered = conversation.ask(text)
+        yield answered  # without the turn: whoever reads may take long
         return
     pieces: queue.SimpleQueue[str | Answer | BaseException] = queue.SimpleQueue()
 

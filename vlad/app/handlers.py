@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,7 @@ MOST_PLACES = 8
 _SAME = 5.1e-5  # half of the last digit that a slider shows
 _MOST_CLASS_NAME = 100
 _THUMBNAIL = 320
+_SLOW = 0.5  # seconds for decoding; 12 megapixels of JPEG take 0.1
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,7 @@ def inspect(service: Service, visit: Visit, path: str | Path | None, class_name:
     """
     if path is None:
         raise ConfigError("There is no picture yet; drop one, or choose an example.")
-    with service.turn():
-        picture = read_upload(path, service.limits, name=name)
+    picture = read_upload(path, service.limits, name=name)
     return inspect_array(service, visit, picture, class_name, name=short_name(name or Path(path).name))
 
 
@@ -73,8 +74,7 @@ def inspect_example(service: Service, visit: Visit, example: Example, *, with_re
     if with_references or service.detector.encoder.joint is None:
         service.fit_example(visit.detector, example)
         visit.references, visit.borrowed = tuple(path.name for path in example.references), True
-        with service.turn():
-            visit.thumbnails = tuple(shrink(read_upload(path, service.limits), _THUMBNAIL) for path in example.references)
+        visit.thumbnails = tuple(shrink(read_upload(path, service.limits), _THUMBNAIL) for path in example.references)
     else:
         clear_references(service, visit)
     return inspect(service, visit, example.path, example.class_name)
@@ -103,14 +103,20 @@ def add_references(service: Service, visit: Visit, paths: Sequence[str | Path], 
     refused: list[str] = []
     for path in paths:
         try:
-            with service.turn():
-                thumbnails.append(shrink(read_upload(path, service.limits), _THUMBNAIL))
+            began = time.monotonic()
+            picture = read_upload(path, service.limits)
+            is_slow = time.monotonic() - began > _SLOW
         except ImageReadError as error:
             refused.append(str(error))
             continue
         copy = visit.folder / "references" / f"{uuid.uuid4().hex}{Path(path).suffix.lower()[:6]}"
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
+        if is_slow:  # it is decoded again in a turn at the model, for which others wait
+            copy = copy.with_suffix(".png")
+            Image.fromarray(picture).save(copy, compress_level=1)
+        else:
+            shutil.copyfile(path, copy)
+        thumbnails.append(shrink(picture, _THUMBNAIL))
         kept[copy] = short_name(Path(path).name)
     if not kept:
         raise ImageReadError("; ".join(refused[:3]))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from vlad.errors import VladWarning
+
+_guard, _inside, _filters = threading.Lock(), 0, ExitStack()
 
 
 @contextmanager
@@ -22,7 +25,18 @@ def noted() -> Iterator[list[str]]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without vlad's warnings; only within a turn, as `noted`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", VladWarning)
+    """Without vlad's warnings; entered and left only within a turn, as `noted`. Who steps aside in between leaves it as it is: the first in
+    switches them off, the last out on again."""
+    global _inside
+    with _guard:
+        if not _inside:
+            _filters.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore", VladWarning)
+        _inside += 1
+    try:
         yield
+    finally:
+        with _guard:
+            _inside -= 1
+            if not _inside:
+                _filters.close()

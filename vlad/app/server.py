@@ -1,81 +1,91 @@
 """The server: the page at /, `POST /v1/detect` and `GET /healthz` for programs, on one address."""
 
-import base64
+from __future__ import annotations
+
 import contextlib
 import errno
 import functools
 import importlib.util
 import logging
 import os
-import secrets
-import shutil
 import socket
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from fastapi import FastAPI, File, Form, HTTPException, Request, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.routing import Mount
 
 from vlad import __version__
+from vlad.app.guard.bodies import Bodies
+from vlad.app.guard.errors import Errors, in_short
+from vlad.app.guard.hosts import Hosts
+from vlad.app.guard.logins import Login, Logins
+from vlad.app.guard.storage import OwnFolder, Storage
 from vlad.app.handlers import checked_class_name
 from vlad.app.notes import quietly
 from vlad.app.service import BusyError, Service
 from vlad.app.uploads import read_bytes, short_name
 from vlad.errors import ConfigError, ImageReadError, VladError
+from vlad.untrusted import printable
+
+if TYPE_CHECKING:
+    import uvicorn
 
 _PORTS = 20  # ports tried from the wanted one on
-_DRAINED = 4  # times the limit that is read of a request that is refused
-_ROOM_FOR_FORM = 2**16  # bytes of a request beside its file
+_ASKING = "This demo asks for a user and a password."
 _log = logging.getLogger("vlad.app")
-Login = tuple[str, str]
-_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 @contextlib.contextmanager
 def private_cache() -> Iterator[str]:
     """A folder for uploads that nobody else has and that goes with the server. It must be there before the page is built."""
     before = os.environ.get("GRADIO_TEMP_DIR")
-    folder = tempfile.mkdtemp(prefix="vlad-uploads-")
-    os.environ["GRADIO_TEMP_DIR"] = folder
+    folder = OwnFolder("vlad-uploads-")
+    os.environ["GRADIO_TEMP_DIR"] = str(folder.path)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
-        yield folder
+        yield str(folder.path)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        folder.close()
         if before is None:
             os.environ.pop("GRADIO_TEMP_DIR", None)
         else:
             os.environ["GRADIO_TEMP_DIR"] = before
 
 
-def create_app(service: Service, *, login: Login | None = None, host: str = "127.0.0.1", port: int = 7860) -> FastAPI:
+def create_app(
+    service: Service, *, login: Login | None = None, host: str = "127.0.0.1", port: int = 7860, allow_hosts: Sequence[str] = ()
+) -> FastAPI:
     """The application of a service, as any ASGI server takes it; within `private_cache`.
 
     Args:
         login: user and password that the page and the endpoint ask for; None asks nobody.
-        host, port: where it will be served, as MCP clients are told.
+        host, port: where it will be served, as MCP clients are told; on the loopback it answers to no other machine's name.
+        allow_hosts: further names that it answers to, and whose pages may use it: `NAME`, `*.example.com`; `*` is any name.
+
+    Raises:
+        ConfigError: one of them is no name of a host.
     """
     import gradio as gr
+    from gradio.route_utils import FnIndexInferError
 
     from vlad.app.build import build_page
     from vlad.app.style import CSS, HEAD, theme
 
     app = FastAPI(title="vlad", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(_BodyLimit, limit=service.limits.file_bytes + _ROOM_FOR_FORM)
-    _add_endpoints(app, service, login)
-    return gr.mount_gradio_app(
+    _add_endpoints(app, service)
+    gr.mount_gradio_app(
         app,
         build_page(service),
         path="/",
         server_name=host,
         server_port=port,
         auth=login,
-        auth_message="This demo asks for a user and a password." if login else None,
+        auth_message=_ASKING if login else None,
         max_file_size=service.limits.file_bytes,
         allowed_paths=[str(example.path.parent) for example in service.examples[:1]],
         blocked_paths=["/etc", "/proc", "/sys", "/root"],
@@ -88,10 +98,40 @@ def create_app(service: Service, *, login: Login | None = None, host: str = "127
         theme=theme(),
         css=CSS,
         head=HEAD,
+        app_kwargs={"openapi_url": None},
     )
+    page = _page_of(app)
+    for kind in (KeyError, FnIndexInferError):
+        page.add_exception_handler(kind, _of_nothing)
+    page.add_exception_handler(Exception, _of_bug)
+    _add_guards(app, page, service, login, host, allow_hosts)
+    return app
 
 
-def _add_endpoints(app: FastAPI, service: Service, login: Login | None) -> None:
+def _page_of(app: FastAPI) -> Any:
+    """Gradio's own application inside of ours."""
+    return next(route.app for route in app.routes if isinstance(route, Mount))
+
+
+def _add_guards(app: FastAPI, page: Any, service: Service, login: Login | None, host: str, allow_hosts: Sequence[str]) -> None:
+    """What every request passes, in the opposite order: the last one added sees it first."""
+    limits = service.limits
+
+    def user_of(cookies: dict[str, str]) -> str | None:
+        tokens = (cookies.get(f"access-token-{kind}{page.cookie_id}") for kind in ("", "unsecure-"))
+        return next((page.tokens[token] for token in tokens if token in page.tokens), None)
+
+    if login is not None:
+        app.add_middleware(Logins, login=login, user_of=user_of, message=_ASKING)
+    app.add_middleware(Errors)
+    storage = Storage([page.uploaded_file_dir, service.folder], limits.stored_bytes)
+    app.add_middleware(
+        Bodies, file_bytes=limits.file_bytes, files=max(limits.pictures, limits.references), held_bytes=limits.held_bytes, storage=storage
+    )
+    app.add_middleware(Hosts, bound=host, names=allow_hosts)
+
+
+def _add_endpoints(app: FastAPI, service: Service) -> None:
     line = anyio.CapacityLimiter(service.limits.waiting + 2)  # of its own, so that who waits here holds up nobody else's threads
 
     @app.get("/healthz")
@@ -100,12 +140,10 @@ def _add_endpoints(app: FastAPI, service: Service, login: Login | None) -> None:
 
     @app.post("/v1/detect")
     async def detect(
-        request: Request,
         image: UploadFile = File(),
         class_name: str = Form(""),
         threshold: float | None = Form(None, ge=0, le=1),
     ) -> dict[str, Any]:
-        _check_login(request, login)
         data = await image.read(service.limits.file_bytes + 1)
         if len(data) > service.limits.file_bytes:
             raise HTTPException(413, f"the picture has more than {service.limits.file_bytes // 2**20} MB; make it smaller")
@@ -127,71 +165,25 @@ def _add_endpoints(app: FastAPI, service: Service, login: Login | None) -> None:
             return JSONResponse({"error": str(error)}, 503, headers={"Retry-After": "30"})
         return JSONResponse({"error": str(error)}, 422 if isinstance(error, ImageReadError) else 400)
 
-    @app.exception_handler(Exception)
-    async def of_bug(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": "something went wrong on the server; it has been noted there"}, 500)
+    app.add_exception_handler(Exception, _of_bug)
+
+
+async def _of_bug(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": "something went wrong on the server; it has been noted there"}, 500)
+
+
+async def _of_nothing(request: Request, error: Exception) -> JSONResponse:
+    """Gradio looks up names of endpoints and the like in tables."""
+    _log.warning("%s %s: %s", request.method, printable(request.url.path[:200], one_line=True), in_short(error))
+    return JSONResponse({"error": "there is nothing of this name here; see /gradio_api/info"}, 404)
 
 
 def _detect(service: Service, data: bytes, name: str, class_name: str, threshold: float | None) -> dict[str, Any]:
     noun = checked_class_name(class_name) or None
+    picture = read_bytes(data, service.limits, name)
     with service.turn(), quietly():
-        picture = read_bytes(data, service.limits, name)
         prediction = service.detector.predict(picture, class_name=noun, threshold=threshold)
     return replace(prediction, image_path=name).to_dict()
-
-
-def _check_login(request: Request, login: Login | None) -> None:
-    if login is None:
-        return
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    try:
-        given = base64.b64decode(token, validate=True) if scheme.lower() == "basic" else b""
-    except ValueError:
-        given = b""
-    if not secrets.compare_digest(given, ":".join(login).encode()):
-        raise HTTPException(401, "user and password are needed (HTTP basic)", headers={"WWW-Authenticate": "Basic"})
-
-
-class _BodyLimit:
-    """Ends a request to /v1 whose body is too long before it fills the disk, whatever its header says."""
-
-    def __init__(self, app: Any, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
-            await self.app(scope, receive, send)
-            return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.limit:
-            await self._refuse(scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> MutableMapping[str, Any]:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self.limit:
-                await self._drain(receive, message)
-                raise HTTPException(413, self._reason())
-            return message
-
-        await self.app(scope, counted, send)
-
-    async def _refuse(self, scope: MutableMapping[str, Any], receive: _Receive, send: _Send) -> None:
-        await self._drain(receive, {"type": "http.request", "more_body": True})
-        await JSONResponse({"error": self._reason()}, 413)(scope, receive, send)
-
-    async def _drain(self, receive: _Receive, message: MutableMapping[str, Any]) -> None:
-        """Read on and keep nothing: who still sends when the answer comes sees a broken connection instead of it. Only so far, though."""
-        dropped = 0
-        while message.get("more_body") and message["type"] == "http.request" and dropped < _DRAINED * self.limit:
-            message = await receive()
-            dropped += len(message.get("body", b""))
-
-    def _reason(self) -> str:
-        return f"the request is larger than {self.limit // 2**20} MB; make the picture smaller"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -217,7 +209,34 @@ def listen(host: str, port: int) -> socket.socket:
     raise ConfigError(f"ports {port} to {port + _PORTS - 1} on {host} are all taken; name a free one with --port")
 
 
-def serve(service: Service, sock: socket.socket, *, host: str, login: Login | None = None, ready: Callable[[], None] | None = None) -> None:
+def configure(app: FastAPI, *, behind_proxy: bool = False) -> uvicorn.Config:
+    """How uvicorn serves the application: with limits for connections, and believing a proxy's word of who asks only if there is one."""
+    import uvicorn
+
+    from vlad.app.guard.sockets import MOST_CONNECTIONS, MOST_HEADER, PatientProtocol
+
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=behind_proxy or "FORWARDED_ALLOW_IPS" in os.environ,
+        limit_concurrency=MOST_CONNECTIONS,
+        h11_max_incomplete_event_size=MOST_HEADER,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def serve(
+    service: Service,
+    sock: socket.socket,
+    *,
+    host: str,
+    login: Login | None = None,
+    allow_hosts: Sequence[str] = (),
+    ready: Callable[[], None] | None = None,
+) -> None:
     """Serve until interrupted; uploads and files go with the server. `ready` is called when it answers."""
     import uvicorn
 
@@ -232,9 +251,8 @@ def serve(service: Service, sock: socket.socket, *, host: str, login: Login | No
             await super().shutdown(sockets)
 
     with private_cache(), sock:
-        app = create_app(service, login=login, host=host, port=sock.getsockname()[1])
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False)
+        app = create_app(service, login=login, host=host, port=sock.getsockname()[1], allow_hosts=allow_hosts)
         try:
-            Server(config).run(sockets=[sock])
+            Server(configure(app, behind_proxy=bool(allow_hosts))).run(sockets=[sock])
         finally:
             service.close()

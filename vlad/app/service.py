@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlad.app.guard.storage import OwnFolder
 from vlad.app.notes import quietly
 from vlad.errors import VladError
 
@@ -34,6 +33,29 @@ def without_address(text: str) -> str:
     return re.sub(r" at https?://\S+?(?=[,;:]?(\s|$))", "", text)
 
 
+_MINE = threading.local()  # .turn: the service whose turn this thread has
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """For what needs no model: let others have the turn that this thread has, if it has one, and stand in line again afterwards.
+
+    Raises:
+        BusyError: the turn did not come again in time.
+    """
+    service: Service | None = getattr(_MINE, "turn", None)
+    if service is None:
+        yield
+        return
+    _MINE.turn = None
+    service._pass_on()
+    try:
+        yield
+    finally:
+        service._wait(patiently=True)
+        _MINE.turn = service
+
+
 class BusyError(VladError):
     """Too many want the model at once; the message says to come again."""
 
@@ -46,10 +68,13 @@ class Limits:
         file_bytes: of one uploaded file.
         pixels: of one picture.
         pictures: in one batch.
+        held_bytes: of all requests together that are being received or wait with what they sent; uploads go to the disk instead.
+        stored_bytes: of all uploads and results together.
         unpacked_bytes: of all files in an archive together.
         references: good pictures.
         waiting: requests that wait for the model; more are sent away.
         seconds: that a request waits for its turn.
+        reading_seconds: that decoding one picture may take; it is done in another process and holds up nobody at the model.
         batch_seconds: that a batch may take; what is done by then is kept.
         idle_seconds: after which a visitor's pictures, references and answers are deleted.
         visitors: of whom something is kept; the one unseen for longest goes first.
@@ -58,10 +83,13 @@ class Limits:
     file_bytes: int = 20 * 2**20
     pixels: int = 25_000_000
     pictures: int = 200
+    held_bytes: int = 256 * 2**20
+    stored_bytes: int = 4 * 2**30
     unpacked_bytes: int = 400 * 2**20
     references: int = 16
     waiting: int = 64
     seconds: float = 60.0
+    reading_seconds: float = 30.0
     batch_seconds: float = 600.0
     idle_seconds: int = 1800
     visitors: int = 200
@@ -91,8 +119,8 @@ class Service:
         self._busy = False
         self._line: deque[threading.Event] = deque()
         self._memories: dict[str, ReferenceMemory | None] = {}
-        self._folder = tempfile.TemporaryDirectory(prefix="vlad-demo-")
-        self.folder = Path(self._folder.name)
+        self._folder = OwnFolder("vlad-demo-")
+        self.folder = self._folder.path
 
     @property
     def model(self) -> str:
@@ -107,21 +135,27 @@ class Service:
             BusyError: too many are waiting, or the turn did not come in time.
         """
         self._wait()
+        _MINE.turn = self
         try:
             yield
         finally:
-            with self._guard:
-                if self._line:
-                    self._line.popleft().set()  # still busy: the next one has it
-                else:
-                    self._busy = False
+            if getattr(_MINE, "turn", None) is self:  # None where stepping aside ended in a BusyError
+                _MINE.turn = None
+                self._pass_on()
 
-    def _wait(self) -> None:
+    def _pass_on(self) -> None:
+        with self._guard:
+            if self._line:
+                self._line.popleft().set()  # still busy: the next one has it
+            else:
+                self._busy = False
+
+    def _wait(self, *, patiently: bool = False) -> None:
         with self._guard:
             if not self._busy:
                 self._busy = True
                 return
-            if len(self._line) >= self.limits.waiting:
+            if len(self._line) >= self.limits.waiting and not patiently:
                 raise BusyError("Too many visitors want the model just now; please try again in a minute.")
             mine = threading.Event()
             self._line.append(mine)
@@ -148,4 +182,4 @@ class Service:
 
     def close(self) -> None:
         """Delete what was written."""
-        self._folder.cleanup()
+        self._folder.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import lzma
 import zipfile
 import zlib
@@ -10,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vlad.app.notes import quietly
+from vlad.app.service import BusyError, aside
 from vlad.errors import ConfigError, ImageReadError
-from vlad.pictures.reading import IMAGE_SUFFIXES, read_image
+from vlad.pictures.isolated import IsolatedReader
+from vlad.pictures.reading import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,13 +24,17 @@ if TYPE_CHECKING:
 _CHUNK = 2**20
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError, EOFError, ValueError)
 _MOST_NAME = 80
+_READER = IsolatedReader()  # one for all services of this process
+atexit.register(_READER.close)
 
 
 def read_upload(path: str | Path, limits: Limits, *, name: str | None = None) -> np.ndarray:
-    """One uploaded picture from its original bytes, uint8 (H, W, 3) RGB; within a turn, because vlad's warnings are kept quiet.
+    """One uploaded picture from its original bytes, uint8 (H, W, 3) RGB. Another process decodes it, within limits of time and memory, and
+    meanwhile others may have the model: who calls this in a turn steps aside.
 
     Raises:
         ImageReadError: it is too large or cannot be read; the message calls it by the visitor's name for it, never by its place here.
+        BusyError: too many pictures are being read.
     """
     shown = short_name(name or Path(path).name)
     try:
@@ -41,10 +47,12 @@ def read_upload(path: str | Path, limits: Limits, *, name: str | None = None) ->
 def read_bytes(data: bytes, limits: Limits, name: str) -> np.ndarray:
     """One picture from the bytes of its file; see `read_upload`."""
     try:
-        with quietly():
-            return read_image(data, max_pixels=limits.pixels)
+        with aside():
+            return _READER.read(data, max_pixels=limits.pixels, seconds=limits.reading_seconds, wait=limits.seconds)
+    except TimeoutError as error:
+        raise BusyError("Too many pictures are being read just now; please try again in a minute.") from error
     except ImageReadError as error:
-        raise ImageReadError(f"{name}: {str(error).removeprefix('bytes: ')}") from error
+        raise ImageReadError(f"{name}: {error}") from error
 
 
 def _file_bytes(path: Path, limits: Limits) -> bytes:

@@ -4,8 +4,6 @@ import contextlib
 import functools
 import inspect
 import logging
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from html import escape
 from typing import Any
@@ -13,8 +11,9 @@ from typing import Any
 import gradio as gr
 from gradio.components.image_editor import EditorData, EditorValue
 from gradio.data_classes import ImageData
-from PIL import Image
 
+from vlad.app.service import Limits
+from vlad.app.uploads import read_upload
 from vlad.errors import VladError
 
 WENT_WRONG = "Something went wrong on the server. It has been noted there; please try another picture or come again later."
@@ -40,8 +39,9 @@ def paint_input(value: EditorValue | None, *, pixels: int, **settings: Any) -> g
 
     def checked(payload: EditorData | None) -> EditorValue | None:
         for layer in () if payload is None else (payload.background, payload.composite):
-            if layer is not None and layer.path is not None and _pixels_of(layer.path) > pixels:
-                raise gr.Error(f"This picture has more than {pixels // 10**6} megapixels; make it smaller.", print_exception=False)
+            if layer is not None and layer.path is not None:
+                with _friendly():  # Gradio decodes it in this process, so it is tried in another one first
+                    read_upload(layer.path, Limits(pixels=pixels))
         try:
             return read(payload)
         except Exception as error:
@@ -49,18 +49,6 @@ def paint_input(value: EditorValue | None, *, pixels: int, **settings: Any) -> g
 
     component.preprocess = checked  # type: ignore[method-assign]
     return component
-
-
-def _pixels_of(path: str) -> int:
-    """Pixels that a file's header promises; 0 where it cannot be read, which the reading itself will say."""
-    try:
-        with warnings.catch_warnings(), Image.open(path) as picture:
-            warnings.simplefilter("ignore")
-            return picture.width * picture.height
-    except Image.DecompressionBombError:
-        return sys.maxsize
-    except Exception:
-        return 0
 
 
 def limit_slider(**settings: Any) -> gr.Slider:

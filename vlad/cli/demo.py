@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import ipaddress
 import os
 import signal
 from typing import Annotated
 
 import typer
 
+from vlad.app.guard.hosts import check_names, is_loopback
 from vlad.cli import options
 from vlad.errors import ConfigError
 
@@ -35,6 +35,14 @@ def demo(
     allow_public: Annotated[
         bool, typer.Option("--allow-public", help="Serve other machines without a password. Whoever reaches the port can use the model.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Answer to this name too, and let its pages in: that of a reverse proxy or tunnel, *.example.com, or * for any name.",
+            show_default=False,
+        ),
+    ] = None,
     prompts: options.Prompts = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -45,15 +53,18 @@ def demo(
     \b
     vlad demo
     vlad demo --model models/nut --port 8000
+    vlad demo --allow-host parts.example.com
     VLAD_DEMO_AUTH=anna:secret vlad demo --host 0.0.0.0
 
     Nothing leaves this machine: no public link is made and nothing is counted. Other machines are let in with --host, and then only
-    with --auth, or with --allow-public. Programs use the same server: POST /v1/detect, GET /healthz, gradio_client and,
-    without --auth, MCP.
+    with --auth, or with --allow-public. On the loopback the server answers to localhost alone, and pages of other sites are let in
+    nowhere; behind a reverse proxy or a tunnel, give the name that browsers see with --allow-host, once for each name.
+
+    Programs use the same server: POST /v1/detect, GET /healthz, gradio_client and, without --auth, MCP.
 
     Exit codes: 0 stopped with Ctrl-C; 2 usage; 70 a bug.
     """
-    login = _login(auth)
+    login, allow_hosts = _login(auth), check_names(allow_host or ())
     if not is_loopback(host) and login is None and not allow_public:
         raise ConfigError(f"--host {host} lets other machines in; ask for a password with --auth USER:PASSWORD, or say --allow-public")
     if importlib.util.find_spec("gradio") is None:
@@ -78,17 +89,13 @@ def demo(
     typer.echo("starting ...", err=True)
     if hasattr(signal, "SIGHUP"):  # the terminal was closed: end as with Ctrl-C, so that uploads are deleted
         signal.signal(signal.SIGHUP, signal.default_int_handler)
+
+    def ready() -> None:
+        typer.echo(f"vlad demo: {address}  (stop with Ctrl-C)", err=True)
+
     with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
-        serve(service, sock, host=host, login=login, ready=lambda: typer.echo(f"vlad demo: {address}  (stop with Ctrl-C)", err=True))
+        serve(service, sock, host=host, login=login, allow_hosts=allow_hosts, ready=ready)
     typer.echo("stopped; uploads are deleted", err=True)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _login(auth: str | None) -> tuple[str, str] | None:

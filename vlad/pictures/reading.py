@@ -20,13 +20,14 @@ gives the same pixel in every picture, because a reference and a query that were
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import importlib
 import io
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -34,6 +35,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from vlad.errors import ImageReadError, warn
+from vlad.pictures import netpbm
+from vlad.pictures.headers import MOST_SCANS, count_scans, first_frame_of_gif
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +75,7 @@ def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: 
         source: a path; the bytes of a file, or a file open in binary mode; a PIL image; an array (H, W) or (H, W, C), or a torch
             tensor (C, H, W), with C = 1 (grey), 3 (RGB, not OpenCV's BGR) or 4 (RGBA), of uint8, uint16, bool, or float in [0, 1].
         max_pixels: larger pictures are refused from their header, before anything is decoded; replaces Pillow's process-wide limit.
+            Reading takes up to 20 bytes a pixel, 2 GB at this limit.
         min_size: smallest side in pixels.
 
     Raises:
@@ -79,14 +83,19 @@ def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: 
     """
     name = describe_source(source)
     with _explaining(name), contextlib.ExitStack() as files:
-        picture = _open(source, files)
+        check_size = functools.partial(_check_size, max_pixels=max_pixels, min_size=min_size)
+        picture = _open(source, files, check_size)
         height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
-        size = f"has {width} x {height} = {width * height:,} pixels"
-        if width * height > max_pixels:
-            raise ImageReadError(f"{size}, the limit is {max_pixels:,}; make it smaller, or raise max_pixels if you trust its origin")
-        if min(width, height) < min_size:
-            raise ImageReadError(f"{size}, each side needs at least {min_size}; give a larger picture")
+        check_size(width, height)
         return _array_to_rgb(picture, name) if isinstance(picture, np.ndarray) else _pil_to_rgb(picture, name)
+
+
+def _check_size(width: int, height: int, *, max_pixels: int, min_size: int) -> None:
+    size = f"has {width} x {height} = {width * height:,} pixels"
+    if width * height > max_pixels:
+        raise ImageReadError(f"{size}, the limit is {max_pixels:,}; make it smaller, or raise max_pixels if you trust its origin")
+    if min(width, height) < min_size:
+        raise ImageReadError(f"{size}, each side needs at least {min_size}; give a larger picture")
 
 
 def find_images(inputs: Sequence[str | os.PathLike[str]], *, recursive: bool = False) -> list[Path]:
@@ -135,10 +144,10 @@ def _explaining(name: str) -> Iterator[None]:
         raise ImageReadError(f"{name}: {reason}") from error
 
 
-def _open(source: Any, files: contextlib.ExitStack) -> Image.Image | np.ndarray:
+def _open(source: Any, files: contextlib.ExitStack, check_size: Callable[[int, int], None]) -> Image.Image | np.ndarray:
     """A PIL image of which nothing but the header was read, or an array (H, W) or (H, W, C)."""
     if isinstance(source, (str, os.PathLike)):
-        return _open_file(files.enter_context(Path(source).open("rb")))
+        return _open_file(files.enter_context(Path(source).open("rb")), check_size)
     tensor: Any = getattr(sys.modules.get("torch"), "Tensor", ())  # who holds a tensor has imported torch, nobody else waits for it
     if isinstance(source, tensor):
         if source.ndim != 3 or source.shape[0] not in (1, 3, 4):
@@ -156,10 +165,10 @@ def _open(source: Any, files: contextlib.ExitStack) -> Image.Image | np.ndarray:
         source = source.read()
     if not isinstance(source, (bytes, bytearray, memoryview)):
         raise ImageReadError("is no picture; give one path, bytes, binary file, PIL image, array or tensor")
-    return _open_file(io.BytesIO(source))
+    return _open_file(io.BytesIO(source), check_size)
 
 
-def _open_file(file: IO[bytes]) -> Image.Image:
+def _open_file(file: IO[bytes], check_size: Callable[[int, int], None]) -> Image.Image:
     """`Image.open` would warn or raise above a limit that only process-wide settings change, so the plugins are asked directly."""
     head = file.read(32)
     if not head:
@@ -172,7 +181,10 @@ def _open_file(file: IO[bytes]) -> Image.Image:
             raise OSError(accepted)  # this Pillow was built without the format
         if accepted:
             file.seek(0)
-            return factory(file, "")
+            if name == "JPEG" and (scans := count_scans(file.read())) > MOST_SCANS:
+                raise ImageReadError(f"has {scans:,} scans, at most {MOST_SCANS} are read; save it again as an ordinary JPEG or PNG")
+            file.seek(0)
+            return factory(first_frame_of_gif(file, check_size) if name == "GIF" else file, "")
     raise ImageReadError(f"is none of {' '.join(_FORMATS)}, it starts with {head!r}; convert a PDF or HEIC, fetch a Git LFS pointer")
 
 
@@ -180,6 +192,8 @@ def _pil_to_rgb(image: Image.Image, name: str) -> np.ndarray:
     if image.format == "TIFF" and getattr(image, "tile", None):  # it would ask Pillow's limit before it makes this canvas
         tags = image.tag_v2  # type: ignore[attr-defined]
         image.im = Image.new(image.mode, (tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]), None).im
+    if image.format == "PPM" and getattr(image, "tile", None):
+        image = netpbm.decode(image)
     image.load()  # turns a TIFF upright, and then it has no orientation any more
     deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
     pixels = _array_to_rgb(_reduce_depth(image, name), name) if deep else np.array(_flatten(image))
