@@ -145,7 +145,7 @@ def test_a_batch_survives_what_is_in_an_archive(service, visit, tmp_path):
     assert not list(tmp_path.parent.rglob("evil.png")) and "too large when unpacked" in batch.failed[0].error
     assert batch.summary() == "2 of 5 inspected, 2 undecided, 3 could not be read"
     assert batch.remarks() == [
-        "2 undecided: 5 pictures are too few to be judged by each other; give 8 or more of one product, or references"
+        "2 undecided: 2 pictures are too few to be judged by each other; give 8 or more of one product, or references"
     ]
     scores = [line.split(",")[1] for line in batch.to_csv().splitlines()[1:3]]
     assert float(scores[0]) > float(scores[1]) and batch.rows[0].heat.shape[2] == 3

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,12 +20,12 @@ from vlad.app.show import heat_pair, shrink
 from vlad.app.uploads import uploads_of
 from vlad.errors import ImageReadError
 from vlad.output.tables import TableWriter
+from vlad.pictures.reading import describe_source
 from vlad.together import predict_together
 
 if TYPE_CHECKING:
     from vlad.app.service import Service
     from vlad.app.visit import Visit
-    from vlad.pictures.reading import ImageSource
     from vlad.prediction import Prediction
 
 COLUMNS = ("picture", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds", "error")
@@ -155,18 +156,32 @@ def run_batch(
             on_progress(phase, done, of)
 
     detector = visit.detector.copy(max_pixels=service.limits.pixels)
-    sources = cast("list[ImageSource]", uploads)
-    options: dict[str, Any] = {"class_name": noun, "threshold": threshold, "on_error": "return", "on_progress": step}
-    results = predict_together(detector, sources, mutual=mutual, batch_size=1, **options)
-    for upload in uploads:
-        try:
-            with turns:
-                batch.rows.append(_row(upload.name, next(results)))
-        except _OutOfTime:
-            batch.cut_off = True
+    failed: dict[int, ImageReadError] = {}
+    sources: list[Any] = []
+    try:
+        for number, upload in enumerate(uploads):
+            turns.check()
+            if on_progress is not None:
+                on_progress("read", number, len(uploads))
+            try:
+                sources.append(upload.as_source(visit.folder))
+            except ImageReadError as error:
+                failed[number] = error
+        options: dict[str, Any] = {"class_name": noun, "threshold": threshold, "on_error": "return", "on_progress": step}
+        results = predict_together(detector, sources, mutual=mutual, batch_size=1, **options)
+        waiting = iter(sources)
+        for number, upload in enumerate(uploads):
+            if number in failed:
+                batch.rows.append(Row(upload.name, error=str(failed[number])))
+            else:
+                with turns:
+                    batch.rows.append(_row(upload.name, next(waiting), next(results)))
             yield batch
-            return
+    except _OutOfTime:
+        batch.cut_off = True
         yield batch
+    finally:
+        shutil.rmtree(visit.folder / "batch", ignore_errors=True)
 
 
 class _OutOfTime(Exception):
@@ -180,9 +195,16 @@ class _Turns:
         self._service, self._stack = service, ExitStack()
         self._end = time.monotonic() + service.limits.batch_seconds
 
-    def __enter__(self) -> None:
+    def check(self) -> None:
+        """
+        Raises:
+            _OutOfTime: there is no time left.
+        """
         if time.monotonic() > self._end:
             raise _OutOfTime
+
+    def __enter__(self) -> None:
+        self.check()
         self._stack.enter_context(self._service.turn())
         self._stack.enter_context(quietly())
 
@@ -195,13 +217,13 @@ class _Turns:
         self.__enter__()
 
 
-def _row(name: str, result: Prediction | ImageReadError) -> Row:
-    if isinstance(result, ImageReadError):
-        return Row(name, error=str(result).removeprefix("file "))
+def _row(name: str, source: Any, result: Prediction | ImageReadError) -> Row:
     try:
+        if isinstance(result, ImageReadError):
+            raise result
         picture = result.image
     except ImageReadError as error:  # it went while others were looked at
-        return Row(name, error=str(error).removeprefix("file "))
+        return Row(name, error=f"{name}: {str(error).removeprefix(f'{describe_source(source)}: ')}")
     return Row(name, _without_arrays(result), shrink(heat_pair(result, picture, 0.5)[1], _THUMBNAIL))
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vlad.app.notes import noted, quietly
 from vlad.app.show import shrink
-from vlad.app.uploads import read_upload, short_name
+from vlad.app.uploads import SLOW, read_upload, short_name
 from vlad.errors import ConfigError, ImageReadError
 from vlad.vlm.answer import Place
 from vlad.vlm.places import find_places
@@ -32,7 +32,6 @@ MOST_PLACES = 8
 _SAME = 5.1e-5  # half of the last digit that a slider shows
 _MOST_CLASS_NAME = 100
 _THUMBNAIL = 320
-_SLOW = 0.5  # seconds for decoding; 12 megapixels of JPEG take 0.1
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def add_references(service: Service, visit: Visit, paths: Sequence[str | Path], 
         try:
             began = time.monotonic()
             picture = read_upload(path, service.limits)
-            is_slow = time.monotonic() - began > _SLOW
+            is_slow = time.monotonic() - began > SLOW
         except ImageReadError as error:
             refused.append(str(error))
             continue

@@ -15,6 +15,8 @@ from vlad.app.notes import quietly
 from vlad.errors import VladError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from vlad.app.examples import Example
     from vlad.detector import AnomalyDetector
     from vlad.references import ReferenceMemory

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import atexit
 import lzma
+import time
+import uuid
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from vlad.app.service import BusyError, aside
 from vlad.errors import ConfigError, ImageReadError
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 _CHUNK = 2**20
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError, OSError, EOFError, ValueError)
 _MOST_NAME = 80
+SLOW = 0.5  # seconds for decoding; 12 megapixels of JPEG take 0.1
 _READER = IsolatedReader()  # one for all services of this process
 atexit.register(_READER.close)
 
@@ -112,6 +117,26 @@ class Upload:
             raise ImageReadError(f"{what} ({type(error).__name__}); pack it again, without a password") from error
         self.size = len(data)
         return data
+
+    def as_source(self, folder: Path) -> Upload | Path:
+        """What `read_image` may take within a turn at the model, after another process has decoded it within its limits: the upload
+        itself, or where that took long a copy of its pixels in `folder`.
+
+        Raises:
+            ImageReadError, BusyError: as of `read_upload`.
+        """
+        try:
+            data = self.read()
+        except ImageReadError as error:
+            raise ImageReadError(f"{self.name}: {error}") from None
+        began = time.monotonic()
+        picture = read_bytes(data, self.limits, self.name)
+        if time.monotonic() - began <= SLOW:
+            return self
+        copy = folder / "batch" / f"{uuid.uuid4().hex}.png"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(copy, compress_level=1)
+        return copy
 
 
 def uploads_of(paths: Sequence[str | Path], limits: Limits) -> list[Upload]:

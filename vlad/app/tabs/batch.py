@@ -15,7 +15,7 @@ from vlad.app.widgets import guarded
 from vlad.errors import ConfigError
 
 _MOST_NAMED = 10
-_PHASES = {"look": "looking at", "turn": "turning", "compare": "comparing"}
+_PHASES = {"read": "reading", "look": "looking at", "turn": "turning", "compare": "comparing"}
 _HOW = (
     '<p class="vlad-quiet">Without good pictures, eight or more of one product are judged by each other. Good pictures given in the tab '
     "Inspect count here too.</p>"
