@@ -53,13 +53,13 @@ def product_groups(embeddings: np.ndarray, *, near: float = 0.0) -> np.ndarray:
 
 def unlikeness(embeddings: np.ndarray) -> float:
     """How far apart pictures of one group lie: the median over them of the distance (1 - cos) / 2 to the third nearest other, in [0, 1].
-    Pictures that show the same have a few others close by, however many bad ones there are; those of a collection have none. Infinite
-    for one picture alone.
+    Pictures that show the same have a few others close by, however many bad ones there are; those of a collection have none. Copies count
+    once. Infinite for one picture alone.
 
     Args:
         embeddings: unit vectors (N, E); of fewer than four pictures the farthest other counts.
     """
-    values = np.asarray(embeddings, np.float64)
+    values = np.unique(np.asarray(embeddings, np.float64).round(6), axis=0)
     nearest = min(_NEIGHBOUR, len(values) - 1)
     if nearest < 1:
         return float("inf")
