@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
@@ -181,17 +183,7 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     Raises:
         ImageReadError: none could be read.
     """
-    from vlad.pictures.reading import find_images
-
-    found: dict[Path, None] = {}
-    failed: list[str] = []
-    for item in references:
-        try:
-            found.update(dict.fromkeys(find_images([item])))
-        except ImageReadError as error:
-            failed.append(str(error))
-    if not found:
-        raise ImageReadError("; ".join(failed[:3]) or "no references were given")
+    found, failed = find(references)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "left out of the references", VladWarning)  # said by the caller, after the results
         try:
@@ -201,6 +193,26 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     if not quiet:
         typer.echo(describe(detector), err=True)
     return [*failed, *map(str, detector.fit_report.left_out)]
+
+
+def find(items: list[str]) -> tuple[list[Path], list[str]]:
+    """Pictures, folders and globs as pictures, each once, and one line for each item that is none.
+
+    Raises:
+        ImageReadError: there is no picture at all.
+    """
+    from vlad.pictures.reading import find_images
+
+    found: dict[Path, None] = {}
+    failed: list[str] = []
+    for item in items:
+        try:
+            found.update(dict.fromkeys(find_images([item])))
+        except ImageReadError as error:
+            failed.append(str(error))
+    if not found:
+        raise ImageReadError("; ".join(failed[:3]) or "no references were given")
+    return list(found), failed
 
 
 def compare_with(detector: AnomalyDetector, references: list[str] | None, quiet: bool) -> list[str]:
@@ -218,6 +230,22 @@ def compare_with(detector: AnomalyDetector, references: list[str] | None, quiet:
     except ImageReadError as error:
         complain(error)
         raise typer.Exit(INPUT_UNREADABLE) from None
+
+
+@contextmanager
+def progress(total: int, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal for what judges pictures by each other: called with the phase, and how many of how many pictures are done."""
+    from tqdm import tqdm
+
+    phases = {"look": "looking", "turn": "turning", "compare": "comparing"}
+    with tqdm(total=total, unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
+
+        def show(phase: str, done: int, of: int) -> None:
+            bar.set_description(phases[phase], refresh=False)
+            bar.total, bar.n = of, done
+            bar.refresh()
+
+        yield show
 
 
 def complain(problem: object) -> None:
