@@ -3,7 +3,7 @@ and what scores pictures with it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ from vlad.errors import ConfigError, warn
 from vlad.pictures.reading import ImageSource, read_image
 from vlad.prediction import Prediction
 from vlad.prompts.ensemble import PromptEnsemble
-from vlad.references.calibration import Calibration
-from vlad.references.fitting import recalibrated
+from vlad.references.calibration import Calibration, guess_note
+from vlad.references.fitting import fit_memory, recalibrated
 from vlad.references.memory import MemorySettings, Reference, ReferenceMemory
 from vlad.references.report import FitReport
 from vlad.references.thresholds import choose_thresholds
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.base import Backbone, PatchBackbone
+    from vlad.references.unlabelled_fit import Sorted
     from vlad.scoring.pictures import Conditions
 
 _CALIBRATIONS = 16  # thresholds under so many further conditions (another class name, another tile) are kept
@@ -169,10 +170,16 @@ class DetectorCore:
         )
         return cls(backbone, patch_backbone=beside, prompts=ensemble, **settings)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, page: str | None = None) -> Path:
         """Write config.json, text_vectors.safetensors and, with references, memory.safetensors into `folder` (made if missing) and return
         it. The model's weights are not copied: the folder names the model and holds the hash of its weights, which `load` checks where
-        the precision is the same. The reference pictures are not copied either, only what the model saw in them."""
+        the precision is the same. The reference pictures are not copied either, only what the model saw in them.
+
+        Args:
+            folder: a detector that is there already is replaced.
+            page: HTML that goes with the references as left_out.html, for people (`vlad.output.left_out.left_out_page`). None keeps one
+                that lies there if the references are the same, and removes it if they are others.
+        """
         from vlad.persistence import SavedState, describe_backbone, write_state
 
         text = {}
@@ -186,6 +193,7 @@ class DetectorCore:
             settings=self.config.to_dict(),
             text=text,
             memory=None if self.memory is None else self.memory.state(),
+            page=page,
         )
         return write_state(Path(folder), state)
 
@@ -288,6 +296,51 @@ class DetectorCore:
         if self._text is None:
             raise ConfigError(f"{self.backbone.name} knows no words; name a CLIP or lite as the model and this one as patch_backbone")
         return self._text.of(self.prompts, class_name or self.config.class_name)
+
+    def _remember(
+        self, memory: ReferenceMemory, references: Any, on_error: str, config: DetectorConfig, sorted_out: Sorted | None = None
+    ) -> None:
+        """Add references to a memory, calibrate it under `config` and take both. What was sorted out before goes into the report."""
+        scorer = self._scorer(memory=memory, class_name=config.class_name)
+        report = fit_memory(memory, self.encoder, scorer, references, on_error=on_error, max_pixels=config.max_pixels)
+        if sorted_out is not None:
+            report = replace(report, left_out=(*sorted_out.failed, *report.left_out), stood_out=sorted_out.stood_out)
+        self._adopt(memory, report, config)
+
+    def _remember_unlabelled(
+        self,
+        images: Any,
+        settings: MutualSettings | None,
+        on_error: str,
+        config: DetectorConfig,
+        on_progress: Callable[[str, int, int], None] | None,
+    ) -> None:
+        """Remember what does not stand out among unlabelled pictures; many are thinned out."""
+        from vlad.references.unlabelled import MutualSettings
+        from vlad.references.unlabelled_fit import CORESET, MANY, sort_out
+
+        found = sort_out(
+            images,
+            self.encoder,
+            settings or MutualSettings(),
+            max_pixels=config.max_pixels,
+            top_share=config.top_share,
+            on_error=on_error,
+            on_progress=on_progress,
+        )
+        memory = ReferenceMemory(self._memory_settings())
+        if len(found.kept) > MANY and config.coreset is None and memory.takes_coreset:
+            config = replace(config, coreset=CORESET)
+            memory = ReferenceMemory(replace(memory.settings, coreset=CORESET))
+        self._remember(memory, found.kept, on_error, config, found)
+
+    def _adopt(self, memory: ReferenceMemory, report: FitReport, config: DetectorConfig) -> None:
+        """Take a memory that was calibrated under `config`, and say what there is to say."""
+        note = guess_note(len(memory.references), config.fpr_limit) if config.threshold is None else None
+        self.fit_report = report if note is None else replace(report, notes=(*report.notes, note))
+        self.config, self.memory = config, memory
+        for message in self.fit_report.messages():
+            warn(message)
 
     def _take(self, memory: ReferenceMemory) -> None:
         """Take a memory that was calibrated elsewhere; under other conditions than this detector's it is calibrated anew.

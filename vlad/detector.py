@@ -16,10 +16,8 @@ from vlad.errors import ConfigError, ImageReadError, warn
 from vlad.pictures.batches import is_one_picture, read_batches
 from vlad.pictures.reading import ImageSource
 from vlad.prediction import Prediction
-from vlad.references.calibration import guess_note
-from vlad.references.fitting import fit_memory, forget
+from vlad.references.fitting import forget
 from vlad.references.memory import Reference, ReferenceMemory
-from vlad.references.report import FitReport
 
 if TYPE_CHECKING:
     from vlad.monitor import DriftMonitor
@@ -77,6 +75,32 @@ class AnomalyDetector(DetectorCore):
         self._remember(ReferenceMemory(self._memory_settings()), references, on_error, config)
         return self
 
+    def fit_unlabelled(
+        self,
+        images: ImageSource | Iterable[ImageSource],
+        *,
+        class_name: str | None = None,
+        settings: MutualSettings | None = None,
+        on_error: Literal["warn", "raise"] = "warn",
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ) -> Self:
+        """`fit` for pictures of one product that nobody has sorted: they are judged by each other, as in `predict_mutual`, and those that
+        stand out are left out. It cannot know whether that is a defect, so look at them: `fit_report.stood_out`, highest score first. More
+        than 32 others are thinned out to a tenth of their tokens unless `coreset` is set (MuSc, arXiv 2401.16753; PatchCore, 2106.08265).
+
+        Args:
+            images: at least eight, most of them good; paths, folders, or whatever `read_image` takes; each is read twice or more.
+            class_name, on_error: see `fit`.
+            settings, on_progress: see `predict_mutual_iter`.
+
+        Raises:
+            ImageReadError: a picture cannot be read and `on_error` is "raise".
+            ConfigError: fewer than eight can be read, or they show several kinds of product.
+        """
+        config = self.config if class_name is None else replace(self.config, class_name=class_name)
+        self._remember_unlabelled(images, settings, on_error, config, on_progress)
+        return self
+
     def add_references(self, references: ImageSource | Iterable[ImageSource], *, on_error: Literal["warn", "raise"] = "warn") -> Self:
         """Remember more normal pictures beside those of `fit`, and calibrate anew; see there.
 
@@ -99,19 +123,6 @@ class AnomalyDetector(DetectorCore):
         report = forget(memory, self._scorer(memory=memory), references, max_pixels=self.config.max_pixels)
         self._adopt(memory, report, self.config)
         return self
-
-    def _remember(self, memory: ReferenceMemory, references: Any, on_error: str, config: DetectorConfig) -> None:
-        scorer = self._scorer(memory=memory, class_name=config.class_name)
-        report = fit_memory(memory, self.encoder, scorer, references, on_error=on_error, max_pixels=config.max_pixels)
-        self._adopt(memory, report, config)
-
-    def _adopt(self, memory: ReferenceMemory, report: FitReport, config: DetectorConfig) -> None:
-        """Take a memory that was calibrated under `config`, and say what there is to say."""
-        note = guess_note(len(memory.references), config.fpr_limit) if config.threshold is None else None
-        self.fit_report = report if note is None else replace(report, notes=(*report.notes, note))
-        self.config, self.memory = config, memory
-        for message in self.fit_report.messages():
-            warn(message)
 
     def monitor(self, *, warm_up: int = 20, window: int = 20, limit: float = 3.0) -> DriftMonitor:
         """Watches a stream of pictures and says when it has moved away from the references or from its own beginning; see

@@ -24,6 +24,7 @@ FORMAT_VERSION = 2  # 2 knows references; 1, which knew none, is still read
 _READABLE = (1, 2)
 _CONFIG, _TEXT, _MEMORY = "config.json", "text_vectors.safetensors", "memory.safetensors"
 _JSON_NAMES = {dict: "an object", str: "a text", NoneType: "null"}
+_PAGE = "left_out.html"
 _NEW = ".new"  # ends the names of files that a save has written and not yet put into place
 
 
@@ -48,6 +49,7 @@ class SavedState:
         prompts, settings: as of `PromptEnsemble.to_dict` and `DetectorConfig.to_dict`.
         text: text vectors (2, D) by noun.
         memory: values and tensors as of `ReferenceMemory.state`, None without references.
+        page: HTML for people, of the unlabelled pictures that were left out of the references; never read again.
     """
 
     model: dict[str, Any]
@@ -56,6 +58,7 @@ class SavedState:
     settings: dict[str, Any]
     text: dict[str, Tensor]
     memory: tuple[dict[str, Any], dict[str, Tensor]] | None
+    page: str | None = None
 
 
 def write_state(folder: Path, state: SavedState) -> Path:
@@ -63,7 +66,8 @@ def write_state(folder: Path, state: SavedState) -> Path:
 
     A kill at any point leaves the old detector or the new one: what is new is written beside what is old, and the moment at which
     config.json is replaced decides, because it holds the hashes of the other files. `read_state` takes a file of either name that has
-    the hash, so it does not matter whether the last renames were still made.
+    the hash, so it does not matter whether the last renames were still made. A page of an earlier save stays while the references are
+    the same, and goes with them.
 
     Raises:
         ConfigError: `folder` is, or lies below, something that is no folder.
@@ -81,6 +85,7 @@ def write_state(folder: Path, state: SavedState) -> Path:
         "prompts": state.prompts,
         "settings": state.settings,
         "memory": None,
+        "left_out": None,
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +107,12 @@ def write_state(folder: Path, state: SavedState) -> Path:
     if state.memory is not None:
         values, tensors = state.memory
         config["memory"] = values | {"sha256": write_tensors(_MEMORY, tensors)}
+    if state.page is not None:
+        page = folder / (_PAGE + _NEW)
+        page.write_text(state.page, encoding="utf-8", errors="backslashreplace")
+        config["left_out"] = {"sha256": _sha256(page)}
+    else:
+        config["left_out"] = _page_of(folder, config["memory"])
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / (_CONFIG + _NEW)).write_text(text, encoding="utf-8", errors="surrogateescape")
     (folder / (_CONFIG + _NEW)).replace(folder / _CONFIG)
@@ -140,11 +151,8 @@ def read_state(folder: Path) -> SavedState:
 
 def _finish(folder: Path) -> None:
     """Put the files into place that config.json names by their hashes, and remove those of a save that never got so far."""
-    try:
-        config = json.loads((folder / _CONFIG).read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError):
-        config = None
-    for key, name in (("text", _TEXT), ("memory", _MEMORY)):
+    config = _config_there(folder)
+    for key, name in (("text", _TEXT), ("memory", _MEMORY), ("left_out", _PAGE)):
         entry = config.get(key) if isinstance(config, dict) else None
         new = folder / (name + _NEW)
         if new.is_file():
@@ -152,8 +160,24 @@ def _finish(folder: Path) -> None:
                 new.replace(folder / name)
             else:
                 new.unlink()
-        if key == "memory" and isinstance(config, dict) and config.get("format") == FORMAT and entry is None:
+        if key != "text" and isinstance(config, dict) and config.get("format") == FORMAT and entry is None:
             (folder / name).unlink(missing_ok=True)
+
+
+def _config_there(folder: Path) -> Any:
+    """What config.json holds, of whatever kind; None if there is none or it is damaged."""
+    try:
+        return json.loads((folder / _CONFIG).read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError):
+        return None
+
+
+def _page_of(folder: Path, memory: dict[str, Any] | None) -> Any:
+    """The entry of the page that an earlier save of the same references has left in the folder; None if there is none."""
+    before = _config_there(folder)
+    had = before.get("memory") if isinstance(before, dict) else None
+    is_same = isinstance(had, dict) and memory is not None and had.get("sha256") == memory["sha256"]
+    return before.get("left_out") if is_same else None
 
 
 def _with_hash(folder: Path, name: str, sha256: Any) -> Path | None:

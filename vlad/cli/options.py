@@ -190,17 +190,7 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     Raises:
         ImageReadError: none could be read.
     """
-    from vlad.pictures.reading import find_images
-
-    found: dict[Path, None] = {}
-    failed: list[str] = []
-    for item in references:
-        try:
-            found.update(dict.fromkeys(find_images([item])))
-        except ImageReadError as error:
-            failed.append(str(error))
-    if not found:
-        raise ImageReadError("; ".join(failed[:3]) or "no references were given")
+    found, failed = find(references)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "left out of the references", VladWarning)  # said by the caller, after the results
         try:
@@ -210,6 +200,26 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     if not quiet:
         typer.echo(describe(detector), err=True)
     return [*failed, *map(str, detector.fit_report.left_out)]
+
+
+def find(items: list[str]) -> tuple[list[Path], list[str]]:
+    """Pictures, folders and globs as pictures, each once, and one line for each item that is none.
+
+    Raises:
+        ImageReadError: there is no picture at all.
+    """
+    from vlad.pictures.reading import find_images
+
+    found: dict[Path, None] = {}
+    failed: list[str] = []
+    for item in items:
+        try:
+            found.update(dict.fromkeys(find_images([item])))
+        except ImageReadError as error:
+            failed.append(str(error))
+    if not found:
+        raise ImageReadError("; ".join(failed[:3]) or "no references were given")
+    return list(found), failed
 
 
 def compare_with(detector: AnomalyDetector, references: list[str] | None, quiet: bool) -> list[str]:

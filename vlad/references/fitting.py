@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from vlad.pictures.reading import describe_source, find_images, read_image
 from vlad.references.augment import slight_changes
 from vlad.references.calibration import FEW, Calibration
 from vlad.references.memory import Reference, ReferenceMemory, fingerprint
+from vlad.references.odd import Named, odd_note
 from vlad.references.report import FitReport, odd_sizes
 
 if TYPE_CHECKING:
@@ -49,8 +50,9 @@ def fit_memory(
     found: dict[str, Reference] = {}
     failed: list[ImageReadError] = []
     duplicates: list[str] = []
+    given: dict[str, int] = {}
     seen = _Seen()
-    for number, source in enumerate(_pictures(sources, failed, on_error)):
+    for number, source in enumerate(each_picture(sources, failed, on_error)):
         try:
             picture = read(source)
         except ImageReadError as error:
@@ -64,6 +66,7 @@ def fit_memory(
             duplicates.append(path or f"reference {number + 1}")
         else:
             found[reference.sha256] = reference
+            given[reference.sha256] = number + 1
             seen.keep(reference, picture)
     if not found and not duplicates:
         if failed:
@@ -80,6 +83,7 @@ def fit_memory(
         if memory.settings.foreground and memory.foreground is None:
             notes.append("the part does not stand out from its background clearly enough; the whole picture is looked at")
     notes += calibrate(memory, scorer, seen=seen)
+    notes += _odd(memory, given)
     return FitReport(tuple(failed), tuple(duplicates), tuple(notes))
 
 
@@ -102,7 +106,7 @@ def forget(memory: ReferenceMemory, scorer: PictureScorer, references: Any, *, m
         memory.remove(numbers[0])
     if not memory.references:
         raise ConfigError("no reference would be left; fit() others instead")
-    return FitReport(notes=tuple(calibrate(memory, scorer)))
+    return FitReport(notes=(*calibrate(memory, scorer), *_odd(memory, {})))
 
 
 def recalibrated(memory: ReferenceMemory, scorer: PictureScorer) -> ReferenceMemory:
@@ -161,6 +165,17 @@ def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | N
     return [f"{names} cannot be seen again, so old scores stay in the calibration; fit() anew if that matters"] if kept else []
 
 
+def _odd(memory: ReferenceMemory, given: Mapping[str, int]) -> list[str]:
+    """A remark if references stand out from the others. One without a path is named by its number among those `given`, from 1, by hash."""
+    names = {}
+    for index, (number, reference) in enumerate(memory.references.items()):
+        expression = f"detector.references[{index}]" if reference.path is None else repr(reference.path)
+        place = given.get(reference.sha256)
+        names[number] = Named(reference.path or (expression if place is None else f"reference {place}"), expression)
+    note = odd_note({number: image for number, (image, _) in memory.scores.items()}, names)
+    return [] if note is None else [note]
+
+
 class _Seen:
     """Decoded references, kept while there is room, so that each is decoded once."""
 
@@ -190,8 +205,8 @@ def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tup
     return tuple(sorted(image for image, _ in results)), tuple(sorted(pixel for _, pixel in results))
 
 
-def _pictures(references: Any, failed: list[ImageReadError], on_error: str) -> Iterator[Any]:
-    """Each picture; a folder is the pictures in it."""
+def each_picture(references: Any, failed: list[ImageReadError], on_error: str) -> Iterator[Any]:
+    """Each picture; a folder is the pictures in it. A folder without any is put into `failed`, or raises if `on_error` is "raise"."""
     for item in [references] if isinstance(references, Reference) or is_one_picture(references) else references:
         if not isinstance(item, (str, Path)) or not Path(item).is_dir():
             yield item

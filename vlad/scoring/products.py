@@ -62,7 +62,7 @@ def unlikeness(embeddings: np.ndarray) -> float:
     values = np.unique(np.asarray(embeddings, np.float64).round(6), axis=0)
     nearest = min(_NEIGHBOUR, len(values) - 1)
     if nearest < 1:
-        return float("inf")
+        return 0.0 if len(embeddings) > 1 else float("inf")
     blocks = (values[start : start + _BLOCK] for start in range(0, len(values), _BLOCK))
     return float(np.median(np.concatenate([np.partition(_distances(block, values), nearest, axis=1)[:, nearest] for block in blocks])))
 
