@@ -49,9 +49,14 @@ def measure(detector: AnomalyDetector, dataset: Dataset, out: Path, k_shot: int,
     found = summarise(out)["summary"][0]["metrics"]
     samples = [sample for sample in read_samples(out) if sample.pred_score is not None]
     scores, labels = np.array([sample.pred_score for sample in samples]), np.array([sample.gt_label for sample in samples])
-    best = max(balanced_accuracy(labels, scores > threshold) for threshold in scores)
+    best = best_accuracy(labels, scores)
     numbers = {name: found[name]["mean"] for name in METRICS if name in found and found[name]["mean"] is not None}
     return numbers | {"best": best, "turned": samples[0].scores["mutual_turned"]}
+
+
+def best_accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
+    """The balanced accuracy of the best threshold on these scores."""
+    return max(balanced_accuracy(labels, scores > threshold) for threshold in scores)
 
 
 def spread(values: Sequence[float]) -> str:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vlad.errors import ConfigError
 from vlad.prediction import Prediction
+from vlad.references.adapting import LIMIT, AdaptingThreshold
 from vlad.references.thresholds import TEXT_THRESHOLD
 from vlad.references.unlabelled import MutualSettings, why_undecided
+from vlad.scoring.batch_threshold import FEWEST
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
@@ -82,6 +84,42 @@ def predict_together(
         for _, result in batch:
             is_unsure = isinstance(result, Prediction) and result.undecided
             yield _because(next(alone), result.undecided) if is_unsure else result
+
+
+class Adapting:
+    """Lets the thresholds of predictions follow the run; see `AdaptingThreshold`. Those whose threshold does not come from references, and
+    errors, stay as they are. The threshold of the map moves by the same factor.
+
+    ```python
+    follow = Adapting()
+    for result in detector.predict_iter(paths):
+        result = follow(result)
+    ```
+
+    Args:
+        limit: the factor by which a threshold moves at most, up or down.
+
+    Raises:
+        ConfigError: the limit is below 1.
+    """
+
+    def __init__(self, *, limit: float = LIMIT) -> None:
+        self._threshold = AdaptingThreshold(limit=limit)
+
+    def __call__(self, result: Any) -> Any:
+        """The next prediction of the run with the threshold of the run so far."""
+        if not isinstance(result, Prediction) or result.threshold_source != "references" or not result.threshold:
+            return result
+        value, count = self._threshold.update(result.pred_score, result.threshold), len(self._threshold)
+        if count < FEWEST:
+            return result
+        of_map = result.mask_threshold
+        return replace(
+            result,
+            threshold=value,
+            threshold_source=f"references and {count} pictures of this run",
+            mask_threshold=None if of_map is None else min(1.0, of_map * value / result.threshold),
+        )
 
 
 def _because(result: Any, reason: str) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,6 +63,15 @@ def detect(
             show_default=False,
         ),
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt",
+            help="With references: let the threshold follow the scores of the pictures so far, of which most must be good; it starts where "
+            "the references put it.",
+        ),
+    ] = False,
+    adapt_limit: Annotated[float, typer.Option(min=1, help="The factor by which --adapt moves it at most, up or down.")] = 3.0,
     watch: Annotated[
         str | None,
         typer.Option(
@@ -112,7 +121,7 @@ def detect(
     vlad detect part.png --model winclip --fail-on-anomaly
     vlad detect new_parts/ --references good_parts/ --out results/
     vlad detect photos_of_one_product/ --model winclip --mutual --out results/
-    vlad detect --watch incoming/ --model models/nut --out results/
+    vlad detect --watch incoming/ --model models/nut --adapt --out results/
 
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
     processed, and the report names the file); 70 a bug; 130 interrupted. Found anomalies go before unreadable inputs.
@@ -132,6 +141,7 @@ def detect(
     options.check_out(out, found)
 
     from vlad.cli.results import ResultWriter
+    from vlad.together import Adapting
 
     detector = made_of.load(quiet)
     if cache is not None:
@@ -139,6 +149,9 @@ def detect(
 
         detector = on_cache(detector, cache)
     failed = options.compare_with(detector, references, quiet)
+    if adapt and (detector.memory is None or detector.config.threshold is not None):
+        raise ConfigError("--adapt moves the threshold of references; give --references or a fitted --model, and no --threshold")
+    follow: Callable[[Any], Any] = (lambda result: result) if not adapt else Adapting(limit=adapt_limit)
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     writer = ResultWriter(found, out, "" if as_lines else output_format.value, model=detector.model_name, quiet=quiet)
     try:
@@ -146,9 +159,9 @@ def detect(
             for item, problem in unreadable.items():
                 writer.add_error(item, problem)
             if watch:
-                _watch(detector, watch, writer, out, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
+                _watch(detector, watch, writer, out, follow, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
             else:
-                _detect(detector, found, writer, mutual, group_by, expect_anomalous, maps=maps, batch_size=batch_size, quiet=quiet)
+                _detect(detector, found, writer, follow, mutual, group_by, expect_anomalous, maps=maps, batch_size=batch_size, quiet=quiet)
     except KeyboardInterrupt:
         typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -183,6 +196,7 @@ def _detect(
     detector: AnomalyDetector,
     found: list[Path],
     writer: ResultWriter,
+    follow: Callable[[Any], Any],
     mutual: bool | None,
     group_by: GroupBy,
     expect_anomalous: float | None,
@@ -215,7 +229,7 @@ def _detect(
                 on_progress=show,
             )
             for path, result in zip(paths, results, strict=True):
-                writer.add(path, result)
+                writer.add(path, follow(result))
 
 
 def _note(folder: Path | None, count: int) -> str:
@@ -228,6 +242,7 @@ def _watch(
     source: str,
     writer: ResultWriter,
     out: Path | None,
+    follow: Callable[[Any], Any],
     *,
     warm_up: int,
     stop_after: float | None,
@@ -252,9 +267,10 @@ def _watch(
         except ImageReadError as error:
             writer.add(path, error)
             continue
-        writer.add(path, seen.prediction)
+        prediction = follow(seen.prediction)
+        writer.add(path, prediction)
         if as_lines:
-            typer.echo(printable(f"{path}  {seen.prediction.verdict}", one_line=True))
+            typer.echo(printable(f"{path}  {prediction.verdict}", one_line=True))
         if bool(seen.reasons) != bool(before):
             news = f"drift at {path}: {'; '.join(seen.reasons)}" if seen.reasons else f"no drift any more at {path}"
             typer.echo(printable(news, one_line=True), err=True)
