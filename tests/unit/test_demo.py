@@ -26,7 +26,7 @@ from waiting import LIMIT, wait_until
 from vlad import AnomalyDetector
 from vlad.app import api, chat, handlers, show
 from vlad.app.batches import Batch, Row, run_batch, time_left
-from vlad.app.examples import find_examples
+from vlad.app.examples import find_example_batch, find_examples
 from vlad.app.painting import look_for_paint
 from vlad.app.service import BusyError, Limits, Service, without_address
 from vlad.app.tabs.inspect_actions import Actions
@@ -149,6 +149,13 @@ def test_a_batch_survives_what_is_in_an_archive(service, visit, tmp_path):
     ]
     scores = [line.split(",")[1] for line in batch.to_csv().splitlines()[1:3]]
     assert float(scores[0]) > float(scores[1]) and batch.rows[0].heat.shape[2] == 3
+
+
+def test_a_batch_leaves_the_good_pictures_of_an_example_aside(service, visit):
+    handlers.inspect_example(service, visit, service.examples[0], with_references=True)
+    *_, batch = run_batch(service, visit, find_example_batch())
+    assert batch.summary() == "12 of 12 inspected, 2 anomalous, 10 normal" and batch.by_each_other == 12
+    assert batch.remarks()[0].startswith("No good pictures were given, so 12 pictures were judged by each other")
 
 
 def test_a_batch_has_limits(lite, service, visit):

@@ -136,7 +136,7 @@ def run_batch(
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Batch]:
     """Inspect pictures and archives as `predict_together` does, with the visitor's references or by each other; yields the batch after each
-    picture. Between two pictures other visitors get their turn.
+    picture. The good pictures of an example are left aside. Between two pictures other visitors get their turn.
 
     Args:
         on_progress: where pictures are judged by each other, called while they are looked at and compared, before the first result.
@@ -155,7 +155,8 @@ def run_batch(
         if on_progress is not None:
             on_progress(phase, done, of)
 
-    detector = visit.detector.copy(max_pixels=service.limits.pixels)
+    # An example's good pictures show the example's product, and say nothing of what a batch shows.
+    detector = (service.detector if visit.borrowed else visit.detector).copy(max_pixels=service.limits.pixels)
     failed: dict[int, ImageReadError] = {}
     sources: list[Any] = []
     try:
