@@ -7,9 +7,10 @@
 are seen at eight angles up to k = 16, as `fit` does by itself, and at one at k = 32, where twice as many lines are looked at.
 `real`: categories in MVTec AD's layout; references are drawn from the good training pictures, bad ones from the test pictures, once.
 
-For each draw of k good references: is one of them named (a false warning)? With one of them replaced by a bad picture: is that one named,
-alone? Does it have the highest score at all? With two bad ones: are both named, is one? Leave-one-out scores are those of `fit` with the
-scorer `nearest`, from distances between pairs of pictures. Model: lite.
+For each draw of k good references: is one of them named (a false warning)? With one of them replaced by a bad picture: does that one have
+the highest score at all, is it named, it alone, and is it named where the good references would find it, at the default threshold? With two
+bad ones: are both named, is one? Leave-one-out scores are those of `fit` with the scorer `nearest`, from distances between pairs of
+pictures. Model: lite.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from vlad.backbones.encoder import Encoder
 from vlad.evaluation.datasets import load_dataset
 from vlad.pictures.reading import read_image
 from vlad.references.augment import rotations, valid_patches
+from vlad.references.calibration import threshold
 from vlad.references.odd import odd_ones
 
 FURTHER = (
@@ -37,7 +39,16 @@ FURTHER = (
 )
 MORE = tuple((name, 61 + number) for number, name in enumerate(FURTHER.split()))
 MOST = 20  # real good and bad pictures each
-COLUMNS = ("draws", "false warning", "bad one highest", "bad one named", "and it alone", "of two: both named", "at least one")
+COLUMNS = (
+    "draws",
+    "false warning",
+    "bad one highest",
+    "bad one named",
+    "and it alone",
+    "named of those found",
+    "of two: both named",
+    "at least one",
+)
 
 
 def distances(encoder: Encoder, shown: Sequence[np.ndarray], angles: int) -> np.ndarray:
@@ -69,7 +80,7 @@ def leave_one_out(between: np.ndarray, chosen: np.ndarray) -> np.ndarray:
 
 
 def outcomes(between: np.ndarray, is_bad: np.ndarray, k: int, draws: int) -> np.ndarray:
-    """(draws, 6): yes or no to the questions of `COLUMNS`, after the first."""
+    """(draws, 7): yes or no to the questions of `COLUMNS`, after the first; NaN where a question does not arise."""
     good, bad = np.flatnonzero(~is_bad), np.flatnonzero(is_bad)
     rows = []
     for draw in range(draws):
@@ -78,8 +89,10 @@ def outcomes(between: np.ndarray, is_bad: np.ndarray, k: int, draws: int) -> np.
         one = leave_one_out(between, np.array([*chosen[1:], spoilt[0]]))
         two = odd_ones(leave_one_out(between, np.array([*chosen[2:], *spoilt])))[-2:]
         named = odd_ones(one)
-        is_false = bool(odd_ones(leave_one_out(between, chosen)).any())
-        rows.append((is_false, one.argmax() == k - 1, named[-1], named[-1] and named.sum() == 1, two.all(), two.any()))
+        normal = leave_one_out(between, chosen)
+        of_found = named[-1] if one[-1] > threshold(normal, "student", 0.05) else np.nan
+        alone = named[-1] and named.sum() == 1
+        rows.append((odd_ones(normal).any(), one.argmax() == k - 1, named[-1], alone, of_found, two.all(), two.any()))
     return np.array(rows, float)
 
 
@@ -96,7 +109,7 @@ def cached(path: Path, make: object) -> tuple[np.ndarray, np.ndarray]:
 def row(name: str, k: int, found: Iterable[np.ndarray]) -> None:
     """A line of the table, over the draws of some lines."""
     rows = np.concatenate(list(found))
-    print(f"| {name} | {k} | {len(rows)} | " + " | ".join(f"{value:.1%}" for value in rows.mean(0)) + " |", flush=True)
+    print(f"| {name} | {k} | {len(rows)} | " + " | ".join(f"{value:.1%}" for value in np.nanmean(rows, axis=0)) + " |", flush=True)
 
 
 def of_lines(encoder: Encoder, options: argparse.Namespace) -> None:

@@ -38,13 +38,13 @@ def test_by_hand(scores, odd):
 
 
 def test_limits():
-    below, ratio = [1.0, 1.0, 1.0, 1.0, 1.0, 1.2], [1.0] * 7
-    edge = 1.2 * 1.2**BREAK  # the break is measured against what lies below it, log 1.2
-    assert edge < RATIO and not odd_ones([*below, edge * 1.01]).any()
-    wide = [1.0, 1.0, 1.0, 1.0, 1.0, 1.5]
-    edge = 1.5 * 1.5**BREAK
-    assert edge > RATIO and odd_ones([*wide, edge * 1.01])[-1] and not odd_ones([*wide, edge * 0.99]).any()
-    assert odd_ones([*ratio, RATIO * 1.01])[-1] and not odd_ones([*ratio, RATIO * 0.99]).any()
+    """The break is measured against the middle four fifths below it: of 1 and ten steps up to 2 on a log scale, 0.8 log 2."""
+    even = [1.0] * 7
+    assert odd_ones([*even, RATIO * 1.01])[-1] and not odd_ones([*even, RATIO * 0.99]).any()
+    wide = np.exp(np.linspace(0, np.log(2), 11))
+    edge = 2 * np.exp(BREAK * 0.8 * np.log(2))
+    assert edge > RATIO * np.median([*wide, edge])  # so that the break alone decides
+    assert odd_ones([*wide, edge * 1.01])[-1] and not odd_ones([*wide, edge * 0.99]).any()
 
 
 def test_a_note_names_pictures_scores_and_what_to_do():

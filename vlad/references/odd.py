@@ -3,7 +3,8 @@
 A spoiled reference hides its defect twice: the defect is in the bank, and its leave-one-out score pulls the threshold up. The same scores
 show it. The rule, chosen on procedural product lines alone (eval/odd_reference.py, eval/results/mutual.md), looks for a break in the sorted
 scores: those above it, at most a quarter, are odd if each is more than `RATIO` times the median of all, and the break is, on a log scale,
-more than `BREAK` times as wide as all that lies below it. Ratios are blind to the scale of the scores, which differs between models.
+more than `BREAK` times as wide as the middle four fifths of what lies below it. Ratios are blind to the scale of the scores, which differs
+between models.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from numpy.typing import ArrayLike
 
 FEWEST = 4  # scores below which nothing can be told
 RATIO = 2.2
-BREAK = 1.5
-_NARROWEST = 0.1  # of the scores below the break, as a log ratio: nearly equal ones say little about how far good ones spread
+BREAK = 2.0
+_NARROWEST = 0.1  # spread below the break, as a log ratio: nearly equal scores say little about how far good ones spread
 _NAMED = 3
 
 
@@ -30,7 +31,8 @@ def odd_ones(scores: ArrayLike) -> np.ndarray:
     ordered = np.log(np.maximum(np.sort(values), 1e-6))
     least = float(np.median(ordered)) + np.log(RATIO)
     for first in range(count - count // 4, count):
-        below = max(_NARROWEST, ordered[first - 1] - ordered[0])
+        low, high = np.quantile(ordered[:first], (0.1, 0.9))
+        below = max(_NARROWEST, float(high - low))
         if ordered[first] > least and ordered[first] - ordered[first - 1] > BREAK * below:
             odd: np.ndarray = values >= np.sort(values)[first]
             return odd
