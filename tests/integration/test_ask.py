@@ -81,7 +81,7 @@ def test_what_cannot_be_asked_is_said_in_a_line(arguments, code, message):
 
 def test_a_long_question_is_no_path():
     run = vlad("ask", EXAMPLES / "leather_good.png", "Is it ok? " * 60, "--model", "lite", "--quiet")
-    assert run.returncode == 0 and "score" in run.stdout, run.stderr
+    assert run.returncode == 0 and "Score" in run.stdout, run.stderr
 
 
 def test_a_refused_question_leaves_earlier_answers_alone(tmp_path):

@@ -353,7 +353,7 @@ class TestOthers:
     def test_help_has_examples_and_exit_codes(self, monkeypatch):
         monkeypatch.setenv("COLUMNS", "140")
         run = vlad("detect", "--help")
-        assert "vlad detect part.png --class-name" in run.stdout and "3 some input could not be read" in run.stdout
+        assert "vlad detect part.png --model winclip --class-name" in run.stdout and "3 some input could not be read" in run.stdout
 
     def test_version(self):
         import vlad as package

@@ -187,7 +187,7 @@ def test_endpoints_say_what_is_wrong_and_go_on(client, tmp_path):
         client.predict(handle_file(bad), "", None, None, api_name="/detect")
     with pytest.raises(Exception, match=r"between 0 and 1|is greater than maximum"):
         client.predict(handle_file(SCRATCH), "", 7, None, api_name="/detect")
-    assert client.predict(handle_file(SCRATCH), "", None, None, api_name="/detect")["pred_label"]
+    assert client.predict(handle_file(SCRATCH), "", None, None, api_name="/detect")["regions"]
 
 
 def test_what_breaks_on_the_server_stays_there(demo, client, monkeypatch, caplog):

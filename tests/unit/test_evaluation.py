@@ -198,7 +198,7 @@ class TestRun:
         from vlad.pictures import reading
 
         opened, real = [], reading._open
-        monkeypatch.setattr(reading, "_open", lambda source, files: opened.append(str(source)) or real(source, files))
+        monkeypatch.setattr(reading, "_open", lambda source, *rest: opened.append(str(source)) or real(source, *rest))
         run(fitted, load_dataset(data, categories=["nut"]), tmp_path / "out", EvalSettings(k_shots=(3,), maps=False))
         references = [path for path in opened if "train" in path]
         assert references == [str(data / f"nut/train/good/00{number}.png") for number in range(3)]

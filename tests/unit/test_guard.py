@@ -521,7 +521,7 @@ def test_the_queue_is_free_after_a_request_that_was_cancelled_before_it_began():
     from vlad.app.build import build_page
     from vlad.app.service import Service
 
-    service = Service(SimpleNamespace(model_name="none", encoder=SimpleNamespace(joint=None), memory=None))
+    service = Service(SimpleNamespace(model_name="none", encoder=SimpleNamespace(joint=None), memory=None, decides_alone=True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         page = build_page(service)

@@ -126,7 +126,11 @@ def _add_guards(app: FastAPI, page: Any, service: Service, login: Login | None, 
     app.add_middleware(Errors)
     storage = Storage([page.uploaded_file_dir, service.folder], limits.stored_bytes)
     app.add_middleware(
-        Bodies, file_bytes=limits.file_bytes, files=max(limits.pictures, limits.references), held_bytes=limits.held_bytes, storage=storage
+        Bodies,
+        file_bytes=limits.file_bytes,
+        files=max(2 * limits.pictures, limits.references),
+        held_bytes=limits.held_bytes,
+        storage=storage,
     )
     app.add_middleware(Hosts, bound=host, names=allow_hosts)
 

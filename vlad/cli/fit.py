@@ -10,8 +10,6 @@ import typer
 
 from vlad.cli import options
 from vlad.errors import ConfigError, ImageReadError, VladWarning
-from vlad.pictures.reading import describe_source
-from vlad.references.report import STOOD_OUT
 from vlad.untrusted import printable
 
 if TYPE_CHECKING:
@@ -94,6 +92,8 @@ def _fit_unlabelled(detector: AnomalyDetector, pictures: list[str], expect_anoma
         ImageReadError: there is no picture.
         ConfigError: there are too few, or of several kinds.
     """
+    from vlad.pictures.reading import describe_source
+    from vlad.references.report import STOOD_OUT
     from vlad.references.unlabelled import MutualSettings
 
     found, failed = options.find(pictures)
