@@ -324,7 +324,7 @@ class AnomalyDetector(DetectorCore):
             ImageReadError: a picture cannot be read.
             ConfigError: a setting is out of range.
         """
-        from vlad.references.unlabelled import MutualSettings, judge
+        from vlad.references.unlabelled import MutualSettings, judge, kinds_of
 
         config = DetectorConfig.from_dict(
             self.config.to_dict()
@@ -350,9 +350,8 @@ class AnomalyDetector(DetectorCore):
             beside_weight=weight,
         )
         seconds = (time.perf_counter() - start) / max(1, len(judged))
-        groups = 1 + max((one.group for one in judged if not isinstance(one, ImageReadError)), default=0)
-        if groups > 1:
-            warn(f"the pictures show {groups} kinds of product, each is judged for itself; scores tell which (mutual_group)")
+        if kinds := kinds_of(judged):
+            warn(f"the pictures show {kinds}; each kind is judged for itself, and scores tell which (mutual_group)")
         for one in judged:
             yield one if isinstance(one, ImageReadError) else self._mutual_prediction(one, config, maps, noun, seconds)
 

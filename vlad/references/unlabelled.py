@@ -11,7 +11,7 @@ import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.batches import read_batches
-from vlad.pictures.reading import ImageSource, read_image
+from vlad.pictures.reading import ImageSource, describe_source, read_image
 from vlad.references.augment import rotations, valid_patches
 from vlad.references.beside import Opinion, join
 from vlad.references.memory import fingerprint
@@ -192,6 +192,18 @@ def judge(
             undecided = why_undecided(len(indices)) or ("" if is_kin else _UNLIKE.format(len(indices)))
             bounds[group] = _Bounds.of([seen[index].comparison for index in indices], is_turned, settings.expect_anomalous, undecided)
     return [entry if isinstance(entry, ImageReadError) else _judged(entry, bounds[entry.group]) for entry in outcome]
+
+
+def kinds_of(judged: Iterable[Judged | ImageReadError]) -> str:
+    """The kinds of product in words, with how many pictures each has and the first of them; empty for one kind."""
+    groups: dict[int, list[Judged]] = {}
+    for one in judged:
+        if isinstance(one, Judged):
+            groups.setdefault(one.group, []).append(one)
+    if len(groups) < 2:
+        return ""
+    named = [f"{len(groups[number])} pictures such as {describe_source(groups[number][0].source)}" for number in sorted(groups)]
+    return f"{len(groups)} kinds of product ({', '.join(named)})"
 
 
 def _remember(source: ImageSource, picture: np.ndarray, view: View, other: Scored | None) -> _Seen:
