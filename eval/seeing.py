@@ -33,7 +33,7 @@ from vlad.backbones import load_backbone
 from vlad.backbones.base import Preprocessing
 from vlad.backbones.lite.trunk import MEAN, STD, patch_tokens
 from vlad.backbones.preprocessing import preprocess
-from vlad.evaluation.datasets import Category, load_dataset, read_truth
+from vlad.evaluation.datasets import Category, Picture, load_dataset, read_truth
 from vlad.metrics import auroc
 from vlad.references.augment import rotations, valid_patches
 from vlad.scoring.base import mean_of_top
@@ -94,10 +94,11 @@ def real(roots: Sequence[Path], most: int = 20) -> Iterator[Material]:
         masks = [_mask(category, picture, shown) for picture, shown in zip(chosen, test, strict=True)]
         is_bad = np.array([picture.is_anomalous for picture in chosen])
         assert len({picture.shape for picture in test}) == 1, f"{category.name}: pictures of different sizes"
-        yield Material(category.name, references, test, is_bad, [m for m in masks if m is not None] if None not in masks else None)
+        known = [mask for mask in masks if mask is not None]
+        yield Material(category.name, references, test, is_bad, known if len(known) == len(masks) else None)
 
 
-def _mask(category: Category, picture, shown: np.ndarray) -> np.ndarray | None:
+def _mask(category: Category, picture: Picture, shown: np.ndarray) -> np.ndarray | None:
     truth = read_truth(picture, category, shown.shape[:2])
     return None if truth is None else truth.mask
 
@@ -241,19 +242,19 @@ def _highest(query: Tensor, rows: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def left_over(seen: Seen, draw: int) -> Tensor:
+def left_over(seen: Seen, draw: int, kind: str) -> Tensor:
     """(Q, P): what the subspace of the references at eight angles leaves over of each query."""
-    path = seen.folder / f"subspace_{draw}.safetensors"
+    path = seen.folder / f"subspace_{draw}_{kind}.safetensors"
     if not path.exists():
         bank = SubspaceBank()
         for place in range(K):
-            tokens = torch.cat(seen.tokens("reference", draw * K + place, "448"))
+            tokens = torch.cat(seen.tokens("reference", draw * K + place, kind))
             bank.add(tokens, torch.full((len(tokens),), place))
         short = [bank.copy() for _ in range(K)]
         for place, one in enumerate(short):
             one.remove(place)
         rows = [
-            (bank if without is None else short[without]).distances(seen.tokens(what, number, "448")[0])
+            (bank if without is None else short[without]).distances(seen.tokens(what, number, kind)[0])
             for what, number, without in queries(seen.count, draw)
         ]
         save_file({"distances": torch.stack(rows)}, path)
@@ -313,8 +314,14 @@ class Draw:
             self._kept[kind, is_turned] = Scored.of(values, self._size, self.step)
         return self._kept[kind, is_turned]
 
-    def subspace(self) -> Scored:
-        return Scored.of(left_over(self._seen, self._number), self._size, self.step)
+    def subspace(self, kind: str = "448") -> Scored:
+        if (f"subspace {kind}", True) not in self._kept:
+            self._kept[f"subspace {kind}", True] = Scored.of(left_over(self._seen, self._number, kind), self._size, self.step)
+        return self._kept[f"subspace {kind}", True]
+
+    def two(self, kind: str = "448") -> Scored:
+        """Nearest and subspace, each in units of what the references have beside each other."""
+        return self.nearest(kind).by_mean().plus(self.subspace(kind).by_mean())
 
     def whole(self) -> Scored:
         """The whole picture's distance alone; its map is flat."""
@@ -357,8 +364,10 @@ CANDIDATES: dict[str, Callable[[Draw], Scored]] = {
     "448 + whole picture, by own mean": lambda draw: draw.nearest().by_mean().plus(draw.whole().by_mean()),
     "subspace": lambda draw: draw.subspace(),
     "nearest and subspace": lambda draw: draw.nearest().plus(draw.subspace()),
-    "nearest and subspace, by own mean": lambda draw: draw.nearest().by_mean().plus(draw.subspace().by_mean()),
+    "nearest and subspace, by own mean": lambda draw: draw.two(),
     "nearest and subspace, by own spread": lambda draw: draw.nearest().by_spread().plus(draw.subspace().by_spread()),
+    "640, nearest and subspace, by own mean": lambda draw: draw.two("640"),
+    "448 and 640, nearest and subspace, by own mean": lambda draw: draw.two("448").plus(draw.two("640")),
     "r = 1": lambda draw: draw.nearest("448 sharp"),
     "stages 8 + 16 + 32": lambda draw: draw.nearest("448 deep"),
     "one angle": lambda draw: draw.nearest(is_turned=False),
@@ -438,6 +447,7 @@ def mutual(eye: Eye, materials: Iterator[Material], cache: Path) -> None:
     names = ("448", "640", "448 and 640")
     rows: dict[tuple[str, str], list[list[tuple[float, float]]]] = {}
     seconds = dict.fromkeys(SIZES, 0.0)
+    said = []
     print("| anomalous | set | " + " | ".join(f"{name}, {what} AUROC" for what in ("image", "pixel") for name in names) + " |")
     print("|---" * 8 + "|", flush=True)
     for material in materials:
@@ -475,7 +485,10 @@ def mutual(eye: Eye, materials: Iterator[Material], cache: Path) -> None:
         values = np.stack([np.array(found).mean(0) for (of, _), found in rows.items() if of == share])
         print(f"| {share} | mean | " + _cells(values.mean(0)[None], np.nanmean(values, 0)[None]) + " |")
         more = values[:, 1:, 0] - values[:, :1, 0]
-        print(f"\n{share}: image AUROC beside 448: " + ", ".join(f"{n} {_difference(v)}" for n, v in zip(names[1:], more.T, strict=True)))
+        said.append(
+            f"{share}: image AUROC beside 448: " + ", ".join(f"{n} {_difference(v)}" for n, v in zip(names[1:], more.T, strict=True))
+        )
+    print("\n" + "\n".join(said))
     print(f"\ncomparing takes {seconds[640] / seconds[448]:.1f} times as long at 640", flush=True)
 
 
@@ -507,10 +520,12 @@ def times(eye: Eye, repeats: int = 15) -> None:
                 rows = torch.cat([_kind(found, kind, turn) for turn in range(angles)])
                 bank.add(rows, torch.full((len(rows),), owner))
                 asked[f"search {kind}, {angles}"] = _kind(found, kind, 0)
-    banks["search subspace"], asked["search subspace"] = SubspaceBank(), asked["search 448, 8"]
-    for owner, found in enumerate(looks):
-        rows = torch.cat([_kind(found, "448", turn) for turn in range(ANGLES)])
-        banks["search subspace"].add(rows, torch.full((len(rows),), owner))
+    for kind in ("448", "640"):
+        name = f"search subspace {kind}"
+        banks[name], asked[name] = SubspaceBank(), _kind(looks[0], kind, 0)
+        for owner, found in enumerate(looks):
+            rows = torch.cat([_kind(found, kind, turn) for turn in range(ANGLES)])
+            banks[name].add(rows, torch.full((len(rows),), owner))
 
     def see(size: int) -> None:
         patch_tokens(eye.maps(query, size))
@@ -536,7 +551,13 @@ def times(eye: Eye, repeats: int = 15) -> None:
         DEFAULT: ("see 448", "search 448, 8"),
         "640": ("see 640", "search 640, 8"),
         "448 and 640": ("see 448", "search 448, 8", "see 640", "search 640, 8"),
-        "nearest and subspace": ("see 448", "search 448, 8", "search subspace"),
+        "subspace": ("see 448", "search subspace 448"),
+        "nearest and subspace": ("see 448", "search 448, 8", "search subspace 448"),
+        "640, nearest and subspace": ("see 640", "search 640, 8", "search subspace 640"),
+        "448 and 640, nearest and subspace": (
+            *("see 448", "search 448, 8", "search subspace 448"),
+            *("see 640", "search 640, 8", "search subspace 640"),
+        ),
         "r = 1": ("see 448", "search 448 sharp, 8"),
         "stages 8 + 16 + 32": ("see 448", "search 448 deep, 8"),
         "one angle": ("see 448", "search 448, 1"),
