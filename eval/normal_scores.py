@@ -151,10 +151,12 @@ def category_pictures(category: Category) -> Pictures:
 
 
 def cached(eye: Eye, cache: Path, key: str, pictures: Callable[[], Pictures]) -> Product:
-    """The product under `key` in `cache`, seen now where it is not there yet."""
+    """The product under `key` in `cache`, seen now where it is not there yet, or with other views."""
     path = cache / f"{key}.pt"
     if path.exists():
-        return Product(**torch.load(path, weights_only=True))
+        found = Product(**torch.load(path, weights_only=True))
+        if found.views.shape[1] == CHANGED + MIRRORED:
+            return found
     product = eye.product(pictures())
     cache.mkdir(parents=True, exist_ok=True)
     torch.save(vars(product), path)

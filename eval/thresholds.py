@@ -116,6 +116,7 @@ def robust_bound(own: np.ndarray) -> float:
 
 def outcome(scores: Scores, value: float) -> tuple[float, float, float]:
     """False alarms, misses, balanced accuracy."""
+    assert np.isfinite(value)  # every comparison with NaN is false, which would count as no error at all
     alarms, misses = float((scores.good > value).mean()), float((scores.bad <= value).mean())
     return alarms, misses, 1 - (alarms + misses) / 2
 

@@ -67,7 +67,7 @@ class Calibration:
         return threshold(self.pixel_scores, method, fpr_limit, views=self.pixel_view_scores, mirrors=mirrors, prior=PIXEL_PRIOR)
 
     def _possible(self, method: str) -> str:
-        """Folders of earlier versions hold no mirrored views of an only reference; then it is `student`'s quantile of the changed ones."""
+        """Folders of earlier versions hold no mirrored views of an only reference; then it is `student`'s bound on the changed ones, as it was."""
         return "student" if method == "shrinkage" and not self.is_held_out and not self.image_mirror_scores else method
 
     def p_value(self, score: float) -> float:
