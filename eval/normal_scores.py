@@ -49,7 +49,8 @@ class Product:
 
     Attributes:
         distances: (N + B, R, P) of each patch of a picture to the nearest of each that may be a reference.
-        views: of slightly changed and mirrored views of the first few, `CHANGED` and `MIRRORED` of each: (viewed, CHANGED + MIRRORED, viewed, P) of each patch to the nearest of each of those few.
+        views: of slightly changed and mirrored views of the first few, `CHANGED` and `MIRRORED` of each:
+            (viewed, CHANGED + MIRRORED, viewed, P) of each patch to the nearest of each of those few.
     """
 
     name: str

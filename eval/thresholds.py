@@ -1,10 +1,11 @@
 """Thresholds from few references: what each way to make one is worth, and whether it keeps what it aims at.
 
-    python eval/thresholds.py images | pixels | learn | promises DATA_ROOT...
+    python eval/thresholds.py images | pixels | verdict | learn | promises DATA_ROOT...
 
 `images`: false alarms, misses and balanced accuracy of each candidate by number of references, beside the best threshold on the same
     scores, which knows what is bad; mean over products and five draws each. `pixels`: the same of the highest value of the map.
-`learn`: the constants of `vlad.references.shrinkage`, from the even lines; candidates were chosen on the odd ones.
+`verdict`: how far `student` and `shrinkage` stay below the best one; lines, the photographs together and each data set.
+`learn`: the constants of `vlad.references.shrinkage`, from the even ones of the first 48 lines; candidates were chosen on the odd ones.
 `promises`: share of held-out normal pictures above each method's threshold, 200 draws, at limits of 5 and 20 %.
 
 Model lite, scorer `nearest`, no turned copies. What the encoder saw is kept in --cache, so a second table costs seconds.
@@ -29,7 +30,7 @@ from vlad.evaluation.datasets import load_dataset
 from vlad.references.calibration import METHODS, threshold
 from vlad.references.shrinkage import CUT, IMAGE_PRIOR, PIXEL_PRIOR, SpreadPrior, shrinkage_bound
 
-LINES = 48
+CHOSEN_ON, LINES = 48, 60
 COUNTS = (1, 2, 4, 8, 16, 32)
 DRAWS = 5
 LIMITS = (0.05, 0.2)
@@ -58,8 +59,8 @@ def pixel_score(distances: Tensor) -> np.ndarray:
 
 
 def draw(product: Product, k: int, rng: np.random.Generator, score: Callable[[Tensor], np.ndarray]) -> Scores:
-    """Scores of one draw. Few references are drawn from the first, whose views were seen. Where good pictures are references and nothing else
-    (photographs), those that were not drawn are left out."""
+    """Scores of one draw. Few references are drawn from the first, whose views were seen. Where every good picture may be a reference,
+    those that were not drawn are held out."""
     references = rng.permutation(product.viewed if k < 4 else product.references)[:k]
     rest = np.arange(product.references, product.good)
     if not len(rest):
@@ -157,6 +158,24 @@ def table(halves: dict[str, list[Product]], score: Callable[[Tensor], np.ndarray
             print(f"| {k} | {title} |{cells}", flush=True)
 
 
+def verdict(groups: dict[str, list[Product]], score: Callable[[Tensor], np.ndarray], prior: SpreadPrior) -> None:
+    """How far two methods stay below the best threshold, and their false alarms and misses: a line for each k and group."""
+    methods = ("student", "shrinkage")
+    print("| products | k | best possible |" + "".join(f" {name}: below it | false alarms | misses |" for name in methods))
+    print("|---|---|---|" + "---|---|---|" * len(methods))
+    for name, products in groups.items():
+        for k in COUNTS:
+            drawn = [draw(one, k, np.random.default_rng((k, number)), score) for one in products if fits(one, k) for number in range(DRAWS)]
+            if not drawn:
+                continue
+            top = np.mean([best(one) for one in drawn])
+            cells = f"| {name} | {k} | {top:.3f} |"
+            for method in methods:
+                alarms, misses, accuracy = np.mean([outcome(one, method_threshold(one, method, 0.05, prior)) for one in drawn], axis=0)
+                cells += f" {top - accuracy:.3f} | {alarms:.1%} | {misses:.1%} |"
+            print(cells, flush=True)
+
+
 def learn(products: Sequence[Product]) -> None:
     """The prior by maximum marginal likelihood: variances of held-out log scores at eight references are scaled F; and the decline."""
     from scipy.optimize import minimize
@@ -212,7 +231,7 @@ def photographs(eye: Eye, cache: Path, roots: Sequence[Path]) -> Iterator[Produc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("table", choices=("images", "pixels", "learn", "promises"))
+    parser.add_argument("table", choices=("images", "pixels", "verdict", "learn", "promises"))
     parser.add_argument("roots", type=Path, nargs="*")
     parser.add_argument("--cache", type=Path, default=Path("runs/thresholds"))
     parser.add_argument("--draws", type=int, default=200)
@@ -225,9 +244,18 @@ def main() -> None:
         return
     procedural = list(lines(eye, options.cache))
     if options.table == "learn":
-        learn(procedural[::2])
+        learn(procedural[:CHOSEN_ON:2])
         return
-    groups = {"lines learned on": procedural[::2], "other lines": procedural[1::2]}
+    if options.table == "verdict":
+        real = list(photographs(eye, options.cache, options.roots))
+        verdict(
+            {"lines": procedural, "fresh lines": procedural[CHOSEN_ON:], "photographs": real, **{one.name: [one] for one in real}},
+            image_score,
+            IMAGE_PRIOR,
+        )
+        return
+    fresh = procedural[CHOSEN_ON:]
+    groups = {"lines learned on": procedural[:CHOSEN_ON:2], "lines chosen on": procedural[1:CHOSEN_ON:2], "fresh lines": fresh}
     if options.roots:
         groups["photographs"] = list(photographs(eye, options.cache, options.roots))
     score, prior = (image_score, IMAGE_PRIOR) if options.table == "images" else (pixel_score, PIXEL_PRIOR)

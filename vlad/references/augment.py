@@ -1,4 +1,4 @@
-"""Other views of a normal picture: rotated ones for the memory, slightly changed and mirrored ones to calibrate on when there is only one."""
+"""Other views of a normal picture: rotated ones for the memory, slightly changed and mirrored ones to calibrate on when there are few."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@ never rises when a reference is added, so such a score is at least what the pict
 keep their promise exactly for pictures exchangeable with the references. With a coreset, or with the subspace scorer, this holds only
 approximately; for the augmented views of a single reference nothing is promised.
 
-`shrinkage` needs no guarantee to hold and fewer pictures to be useful: the bound of `student` on log scores, with a prior for their spread
-and without much regard for one odd reference (`vlad.references.shrinkage`). From one reference there is no leave-one-out score; its mirrored
-views against itself stand for one.
+`shrinkage` has no guarantee and needs fewer pictures to be useful: the bound of `student` on log scores, with a prior for their spread
+and without much regard for one odd reference (`vlad.references.shrinkage`). From one reference there is no leave-one-out score; its
+mirrored views against itself stand for one.
 
 Two or three references say next to nothing about how far normal scores spread: the t quantile of 1 or 2 degrees of freedom is 6.3 or 2.9
 at 5 %, so `student` then puts the threshold where no defect reaches it. Two references that differ a little are enough for that. There
@@ -67,7 +67,7 @@ class Calibration:
         return threshold(self.pixel_scores, method, fpr_limit, views=self.pixel_view_scores, mirrors=mirrors, prior=PIXEL_PRIOR)
 
     def _possible(self, method: str) -> str:
-        """Folders of earlier versions hold no mirrored views of an only reference; then it is `student`'s bound on the changed ones, as it was."""
+        """Folders of earlier versions hold no mirrored views of an only reference; then `student` bounds the changed ones, as it did."""
         return "student" if method == "shrinkage" and not self.is_held_out and not self.image_mirror_scores else method
 
     def p_value(self, score: float) -> float:
@@ -123,8 +123,8 @@ def threshold(
 ) -> float:
     """A threshold in [0, 1] that a share of `fpr_limit` of normal scores should exceed, from k normal scores.
 
-    - `shrinkage`: see `shrinkage_bound`, with `prior`. `fpr_limit` is the probability under its model, for a new product like those that the
-      prior was learned on. With the scores of `mirrors`, of an only reference, their geometric mean is the one score.
+    - `shrinkage`: see `shrinkage_bound`, with `prior`. `fpr_limit` is the probability under its model, for a new product like those that
+      the prior was learned on. With the scores of `mirrors`, of an only reference, their geometric mean is the one score.
     - `student`: the one-sided prediction bound mean + t(k - 1) * s * sqrt(1 + 1 / k), exact for normally distributed scores. It reaches
       beyond the highest score, which few pictures need. With the scores of `views` it goes no further than the same bound over `scores` and
       `views` together; see the top of this file.
