@@ -3,13 +3,15 @@
 A handful of scores says little about their own spread, so it is shrunk towards what other products have: the variance of log scores is
 given a scaled inverse chi-square prior, and the bound is the quantile of the posterior predictive t distribution (Gelman et al., Bayesian
 Data Analysis, section 3.2, with a flat prior for the centre). Scores are distances, which vary by factors, hence logarithms; a bound that
-is a multiple of the scores needs no knowledge of the backbone's units.
+is a multiple of the scores does not hang on their unit.
 
 Deviations from the median are cut off at `CUT` scales (winsorised, Huber), so that one odd reference moves the bound little. The price:
 pictures that are as odd and still good are false alarms, and more than the nominal share of normal pictures score above the bound; see
 eval/results/thresholds.md.
 
-The constants were learned on procedural product lines with `lite` (`python eval/thresholds.py learn`), never on photographs.
+The constants are for patch distances of `lite`, from procedural product lines and never from photographs: near what `python
+eval/thresholds.py learn` finds on half of the lines, chosen on those and the other half. Where text has a weight in the score (a CLIP's
+default), or with another backbone, they are carried over unmeasured.
 """
 
 from __future__ import annotations
