@@ -40,7 +40,7 @@ class DetectorConfig:
     foreground: bool = False  # look at the part alone, where it stands out from its background clearly enough
     text_weight: float | None = None  # of the text score beside the references; None takes the backbone's (CLIP 0.5, lite 0)
     top_share: float = 0.01  # the image score is the mean of this share of the highest patch distances; winclip takes the maximum
-    calibration: str = "student"  # the threshold from references: "student", "quantile" or "conformal", see references/calibration.py
+    calibration: str = "shrinkage"  # the threshold from references: also "student", "quantile", "conformal", see references/calibration.py
     fpr_limit: float = 0.05  # false-positive rate that this threshold aims at
 
     def __post_init__(self) -> None:
@@ -70,8 +70,8 @@ class DetectorConfig:
     def _check_references(self) -> None:
         if self.scorer not in (None, *methods.NAMES):
             raise _problem("scorer", f"None, {methods.listed()}", self.scorer)
-        if self.calibration not in ("student", "quantile", "conformal"):
-            raise _problem("calibration", "'student', 'quantile' or 'conformal'", self.calibration)
+        if self.calibration not in ("shrinkage", "student", "quantile", "conformal"):
+            raise _problem("calibration", "'shrinkage', 'student', 'quantile' or 'conformal'", self.calibration)
         if not isinstance(self.foreground, bool):
             raise _problem("foreground", "True or False", self.foreground)
         if self.rotations is not None:

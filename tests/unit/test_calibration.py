@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlad.references.calibration import METHODS, Calibration, references_needed, threshold
+from vlad.references.shrinkage import IMAGE_PRIOR, PIXEL_PRIOR, shrinkage_bound
 
 SCORES = (0.1, 0.2, 0.3, 0.4)
 
@@ -75,6 +77,31 @@ def test_views_cap_the_bound_of_two(scores, views, expected):
     assert threshold(scores, "conformal", 0.05, views=views) == max(scores)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_mirrored_views_are_for_shrinkage_alone(method):
+    alone, mirrored = (threshold(VIEWS, method, 0.05, mirrors=mirrors) for mirrors in ((), (0.3, 0.4)))
+    assert (alone == mirrored) == (method != "shrinkage")
+
+
+def test_one_reference_is_judged_by_its_mirrored_views():
+    views = tuple(np.linspace(0.01, 0.05, 8))
+    calibration = Calibration(views, views, False, image_mirror_scores=(0.1, 0.16), pixel_mirror_scores=(0.2, 0.32))
+    middle = math.sqrt(0.1 * 0.16)
+    assert calibration.image_threshold("shrinkage", 0.05) == pytest.approx(
+        shrinkage_bound([middle], 0.05, IMAGE_PRIOR, are_held_out=False), abs=1e-12
+    )
+    assert calibration.pixel_threshold("shrinkage", 0.05) == pytest.approx(
+        shrinkage_bound([2 * middle], 0.05, PIXEL_PRIOR, are_held_out=False), abs=1e-12
+    )
+
+
+def test_one_reference_without_mirrored_views_is_as_it_was():
+    views = tuple(np.linspace(0.01, 0.05, 8))
+    calibration = Calibration(views, views, False)  # as folders of earlier versions hold it
+    for method in ("shrinkage", "student"):
+        assert calibration.image_threshold(method, 0.05) == calibration.pixel_threshold(method, 0.05) == threshold(views, "student", 0.05)
+
+
 def test_p_values():
     calibration = Calibration(SCORES, SCORES, is_held_out=True)
     assert [calibration.p_value(score) for score in (0.0, 0.15, 0.4, 0.41)] == [1.0, 0.8, 0.4, 0.2]
@@ -95,12 +122,36 @@ def test_references_needed(limit, needed):
         (3, "conformal", True, "3 normal pictures promise nothing"),
         (4, "conformal", True, "4 normal pictures: the highest.*20.0%.*52.7% with 95 %.*19 promise 5.0%"),
         (19, "conformal", True, "19 normal pictures: on average over fits, at most 5.0% of normal pictures"),
-        (20, "student", True, "an estimate of 5.0%.*13.9% with 95 %"),
+        (20, "student", True, "student threshold is an estimate of 5.0%.*13.9% with 95 %"),
+        (20, "shrinkage", True, "shrinkage threshold is an estimate of 5.0%.*13.9% with 95 %"),
         (8, "student", False, "augmented views.*promises nothing"),
     ],
 )
-def test_what_is_promised(count, method, held_out, words):
-    import re
+def test_what_is_guaranteed(count, method, held_out, words):
+    assert re.search(words, _calibration(count, held_out).guarantee(method, 0.05))
 
-    calibration = Calibration(tuple(np.linspace(0, 1, count)), (0.5,), is_held_out=held_out)
-    assert re.search(words, calibration.promise(method, 0.05))
+
+@pytest.mark.parametrize(
+    ("count", "method", "held_out", "words"),
+    [
+        (8, "shrinkage", False, "from 1 good picture, which is a guess and can be far off; give more good pictures"),
+        (3, "conformal", True, "from 3 good pictures, which is a guess and can be far off; give more good pictures"),
+        (4, "conformal", True, "from 4 good pictures; expect at most 1 false alarm in 5 on average"),
+        (19, "conformal", True, "from 19 good pictures; expect at most 1 false alarm in 20 on average"),
+        (20, "student", True, "from 20 good pictures; aims at 1 false alarm in 20"),
+    ],
+)
+def test_what_is_promised(count, method, held_out, words):
+    assert _calibration(count, held_out).promise(method, 0.05) == words
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.05, 0.5])
+def test_what_is_promised_is_no_better_than_what_was_aimed_at(limit):
+    found = re.fullmatch(
+        r"from 20 good pictures; expect about 1 false alarm in (\d+) to (\d+)", _calibration(20, True).promise("shrinkage", limit)
+    )
+    assert found is not None and 2 <= int(found[1]) <= int(found[2]) == round(1 / limit)
+
+
+def _calibration(count: int, held_out: bool) -> Calibration:
+    return Calibration(tuple(np.linspace(0, 1, count)), (0.5,), is_held_out=held_out)

@@ -14,6 +14,7 @@ from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.references import MemorySettings, ReferenceMemory
 from vlad.references.calibration import threshold
+from vlad.references.shrinkage import IMAGE_PRIOR, shrinkage_bound
 from vlad.synthetic import ProductLine
 
 
@@ -211,8 +212,16 @@ class TestThresholds:
             and not detector.predict(good[0]).pred_label
         )
 
+    def test_one_reference_by_hand(self, lite, good):
+        """Its mirrored views are scored by a detector that was fitted to it alone."""
+        detector = AnomalyDetector(lite, rotations=1).fit(good[0])
+        mirrored = detector.predict([np.ascontiguousarray(good[0][:, ::-1]), np.ascontiguousarray(good[0][::-1])])
+        middle = np.sqrt(mirrored[0].pred_score * mirrored[1].pred_score)
+        expected = shrinkage_bound([middle], 0.05, IMAGE_PRIOR, are_held_out=False)
+        assert detector.predict(good[1]).threshold == pytest.approx(expected, abs=1e-6)
+
     def test_fewer_false_alarms_are_a_higher_threshold(self, lite, good):
-        for method in ("student", "quantile"):
+        for method in ("shrinkage", "student", "quantile"):
             limits = [
                 AnomalyDetector(lite, rotations=1, calibration=method, fpr_limit=limit).fit(good[:5]).predict(good[5]).threshold
                 for limit in (0.2, 0.01)
@@ -297,6 +306,7 @@ def test_a_threshold_from_few_is_called_a_guess(lite, count, tmp_path):
     assert [words in str(note.message) for note in notes].count(True) == (count < 4)
     calibration = detector.memory.calibration
     assert calibration.is_held_out == (count > 1) and len(calibration.image_scores) == (8 if count == 1 else count)
+    assert len(calibration.image_mirror_scores) == len(calibration.pixel_mirror_scores) == (2 if count == 1 else 0)
     assert len(calibration.image_view_scores) == len(calibration.pixel_view_scores) == (8 * count if count in (2, 3) else 0)
     assert AnomalyDetector.load(detector.save(tmp_path), backbone=lite).memory.calibration == calibration
 

@@ -16,6 +16,7 @@ from vlad import AnomalyDetector
 from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.errors import ConfigError, VladWarning
 from vlad.references import fingerprint
+from vlad.references.calibration import threshold
 from vlad.synthetic import ProductLine
 
 
@@ -167,6 +168,35 @@ def test_a_folder_of_the_first_format(good, tmp_path):
         del config["settings"][key]
     (folder / "config.json").write_text(json.dumps(config))
     assert AnomalyDetector.load(folder).predict(good[0]).threshold == 0.3
+
+
+def test_a_folder_keeps_the_method_it_was_saved_with(folder, good):
+    """The default of the version that wrote it, not of the one that reads it."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["settings"]["calibration"] = "student"
+    path.write_text(json.dumps(config))
+    loaded = AnomalyDetector.load(folder)
+    assert loaded.config.calibration == "student"
+    calibration = loaded.memory.calibration
+    assert (
+        loaded.predict(good[3]).threshold == calibration.image_threshold("student", 0.05) != calibration.image_threshold("shrinkage", 0.05)
+    )
+
+
+@pytest.mark.parametrize("method", ["shrinkage", "student"])
+def test_one_reference_of_a_folder_without_mirrored_views(good, tmp_path, method):
+    """As folders of earlier versions hold it: the threshold is what it was then, whatever method is asked for."""
+    folder = AnomalyDetector(LiteBackbone(device="cpu"), rotations=1).fit(good[:1]).save(tmp_path / "one")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    kept = config["memory"]["calibration"]
+    del kept["image_mirror_scores"], kept["pixel_mirror_scores"]
+    path.write_text(json.dumps(config))
+    loaded = AnomalyDetector.load(folder, calibration=method)
+    result = loaded.predict(good[3])
+    assert result.threshold == threshold(kept["image_scores"], "student", 0.05)
+    assert result.mask_threshold == threshold(kept["pixel_scores"], "student", 0.05)
 
 
 def test_another_precision_is_noted(folder, good):

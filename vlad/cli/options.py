@@ -27,6 +27,7 @@ INPUT_UNREADABLE = 3  # exit code
 
 
 class Calibration(StrEnum):
+    shrinkage = "shrinkage"
     student = "student"
     quantile = "quantile"
     conformal = "conformal"
@@ -114,7 +115,7 @@ class DetectorOptions:
     foreground: Annotated[bool, typer.Option("--foreground", help="Look at the part alone where it stands out from its background.")] = (
         False
     )
-    calibration: Annotated[Calibration | None, _optional(help="How a threshold follows from references.  [default: student]")] = None
+    calibration: Annotated[Calibration | None, _optional(help="How a threshold follows from references.  [default: shrinkage]")] = None
     fpr_limit: Annotated[
         float | None,
         _optional(min=0.0001, max=0.5, help="False-positive rate that this threshold aims at.  [default: 0.05]"),
@@ -285,7 +286,7 @@ def check_out(out: Path | None, found: Iterable[Path]) -> None:
 
 
 def describe(detector: AnomalyDetector) -> str:
-    """The references and their thresholds in a line or two."""
+    """The references and their thresholds in a few lines."""
     memory, config = detector.memory, detector.config
     if memory is None or memory.calibration is None:
         return "no references"
@@ -298,4 +299,5 @@ def describe(detector: AnomalyDetector) -> str:
         loss = memory.loss
         lines[0] += f"; coreset keeps {loss.kept:,} of {loss.tokens:,} tokens, at most {loss.radius:.3f} from the dropped ones"
     lines.append(f"threshold {image:.3f}, of pixels {pixel:.3f}; {calibration.promise(config.calibration, config.fpr_limit)}")
+    lines.append(calibration.guarantee(config.calibration, config.fpr_limit))
     return "\n".join(lines)

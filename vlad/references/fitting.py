@@ -13,7 +13,7 @@ import numpy as np
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.batches import is_one_picture
 from vlad.pictures.reading import describe_source, find_images, read_image
-from vlad.references.augment import slight_changes
+from vlad.references.augment import mirrored, slight_changes
 from vlad.references.calibration import FEW, Calibration
 from vlad.references.memory import Reference, ReferenceMemory, fingerprint
 from vlad.references.odd import Named, odd_note
@@ -121,7 +121,8 @@ def recalibrated(memory: ReferenceMemory, scorer: PictureScorer) -> ReferenceMem
 
 
 def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | None = None) -> list[str]:
-    """Score every reference as if it were none; slightly changed views if there is only one, and beside them if there are few.
+    """Score every reference as if it were none; slightly changed and mirrored views if there is only one, and
+    slightly changed ones beside them if there are few.
 
     Returns:
         A remark if a reference cannot be seen again; its old score stays.
@@ -132,6 +133,7 @@ def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | N
     seen = seen or _Seen()
     kept: list[str] = []
     views: list[tuple[float, float]] = []
+    mirrors: list[tuple[float, float]] = []
     is_only = len(memory.references) == 1
 
     def score(pictures: Iterable[np.ndarray], without: int | None) -> list[tuple[float, float]]:
@@ -150,6 +152,8 @@ def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | N
             (memory.scores[number],) = score((picture,), without)
         if len(memory.references) <= FEW:
             views += score(slight_changes(picture), without)
+        if is_only:
+            mirrors += score(mirrored(picture), without)
     names = f"{kept[0]}{f' and {len(kept) - 1} more' if len(kept) > 1 else ''}" if kept else ""
     before = None if memory.calibration is None else memory.calibration.conditions
     if kept and before is not None and (changed := scorer.conditions.changed(before)):
@@ -161,7 +165,7 @@ def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | N
     images, pixels = _columns(list(memory.scores.values()) if is_held_out else views)
     image_views, pixel_views = _columns(views if is_held_out else [])
     if images:
-        memory.calibration = Calibration(images, pixels, is_held_out, image_views, pixel_views, scorer.conditions)
+        memory.calibration = Calibration(images, pixels, is_held_out, image_views, pixel_views, scorer.conditions, *_columns(mirrors))
     return [f"{names} cannot be seen again, so old scores stay in the calibration; fit() anew if that matters"] if kept else []
 
 

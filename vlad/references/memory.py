@@ -271,6 +271,8 @@ class ReferenceMemory:
                 tuple(map(float, kept.get("image_view_scores", ()))),  # folders of earlier versions have none
                 tuple(map(float, kept.get("pixel_view_scores", ()))),
                 None if kept.get("conditions") is None else _conditions(kept["conditions"]),
+                tuple(map(float, kept.get("image_mirror_scores", ()))),
+                tuple(map(float, kept.get("pixel_mirror_scores", ()))),
             )
         if values.get("grid") is not None:
             rows, cols = values["grid"]
