@@ -316,7 +316,8 @@ class AnomalyDetector(DetectorCore):
         Args:
             images: pictures, see `read_image`; read again where parts lie at any angle.
             class_name: noun that results carry; it changes no score.
-            settings: share of the others, how many, turned or not, expected share of anomalous pictures; see `MutualSettings`.
+            settings: share of the others, how many, turned or not, expected share of anomalous pictures; see `MutualSettings`. None
+                turns nothing where the detector's `rotations` is 1.
             batch_size, maps, threshold, mask_threshold, on_error: see `predict`.
             on_progress: called with the phase ("look", "turn", "compare"), and how many of how many pictures are done.
 
@@ -333,7 +334,7 @@ class AnomalyDetector(DetectorCore):
         if on_error not in ("raise", "return"):
             raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
         noun = self.prompts.noun(class_name or config.class_name)
-        settings = settings or MutualSettings()
+        settings = settings or MutualSettings(turned=False if config.rotations == 1 else None)
         weight = self._weight_beside(settings)
         beside = self._scorer(class_name=class_name, config=config, batch_size=batch_size, memory=self.memory).score if weight else None
         start = time.perf_counter()

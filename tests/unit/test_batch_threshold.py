@@ -37,6 +37,11 @@ def test_an_expected_share_that_is_right_helps_and_is_kept():
         assert (scores > batch_threshold(scores, expect_anomalous=share).value).sum() == called
 
 
+def test_a_small_share_of_few_is_one():
+    scores = [0.1, 0.11, 0.1, 0.12, 0.1, 0.1, 0.11, 0.5]
+    assert (np.array(scores) > batch_threshold(scores, expect_anomalous=0.05).value).tolist() == [False] * 7 + [True]
+
+
 def test_the_rule_by_hand():
     scores = [4.0, 1.0, 9.0, 2.0, 3.0, 5.0]
     lower = np.log([1 / 3, 2 / 3, 1])  # 1, 2 and 3 lie up to the quantile, 3

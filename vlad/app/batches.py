@@ -62,9 +62,11 @@ class Batch:
 
     @property
     def sorted_rows(self) -> list[Row]:
-        """Those with a result, most anomalous first."""
+        """Those with a result, most anomalous first, and last those without a verdict, whose scores may be of another scale."""
         done = [row for row in self.rows if row.prediction is not None]
-        return sorted(done, key=lambda row: -(row.prediction.pred_score if row.prediction else 0.0))
+        return sorted(
+            done, key=lambda row: (row.prediction.pred_label is None, -row.prediction.pred_score) if row.prediction else (True, 0.0)
+        )
 
     @property
     def failed(self) -> list[Row]:

@@ -149,8 +149,12 @@ def detect(
 
         detector = on_cache(detector, cache)
     failed = options.compare_with(detector, references, quiet)
-    if adapt and (detector.memory is None or detector.config.threshold is not None):
-        raise ConfigError("--adapt moves the threshold of references; give --references or a fitted --model, and no --threshold")
+    if expect_anomalous is not None and mutual is None and detector.memory is not None:
+        raise ConfigError("--expect-anomalous is for pictures that are judged by each other, and --model holds references; add --mutual")
+    if adapt and (detector.memory is None or detector.config.threshold is not None or mutual):
+        raise ConfigError(
+            "--adapt moves the threshold of references; give --references or a fitted --model, no --threshold and no --mutual"
+        )
     follow: Callable[[Any], Any] = (lambda result: result) if not adapt else Adapting(limit=adapt_limit)
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     writer = ResultWriter(found, out, "" if as_lines else output_format.value, model=detector.model_name, quiet=quiet)
@@ -213,7 +217,7 @@ def _detect(
     for path in found:
         groups.setdefault(path.parent if group_by is GroupBy.folder else None, []).append(path)
     chosen = True if mutual is None and expect_anomalous is not None else mutual
-    settings = MutualSettings(expect_anomalous=expect_anomalous)
+    settings = MutualSettings(expect_anomalous=expect_anomalous, turned=False if detector.config.rotations == 1 else None)
     for folder, paths in groups.items():
         if chosen is None and not quiet and by_each_other(detector, len(paths)):
             typer.echo(printable(_note(folder, len(paths)), one_line=True), err=True)

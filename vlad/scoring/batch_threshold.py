@@ -72,7 +72,7 @@ def batch_threshold(scores: ArrayLike, *, expect_anomalous: float | None = None)
 
     Args:
         scores: finite numbers >= 0, in any order.
-        expect_anomalous: about this share, in [0, 1), is anomalous; then so many are called so, ties left aside.
+        expect_anomalous: about this share, in [0, 1), is anomalous; then so many are called so, at least one, ties left aside.
 
     Raises:
         ConfigError: no scores, some are negative or not finite, or the expected share is out of range.
@@ -90,7 +90,8 @@ def batch_threshold(scores: ArrayLike, *, expect_anomalous: float | None = None)
     found = BatchThreshold(0.0, float(np.exp(centre)), spread, len(values), expect_anomalous)
     if expect_anomalous is None:
         return replace(found, value=found.at(SPREADS))
-    return replace(found, value=_between(values, max(1, len(values) - round(expect_anomalous * len(values)))))
+    wanted = max(1, round(expect_anomalous * len(values))) if expect_anomalous > 0 else 0
+    return replace(found, value=_between(values, max(1, len(values) - wanted)))
 
 
 def _positive(scores: ArrayLike) -> np.ndarray:
