@@ -26,8 +26,9 @@ import torch
 from normal_scores import CHANGED, Eye, Product, cached, category_pictures, line_pictures
 from torch import Tensor
 
+from vlad.config import CALIBRATIONS
 from vlad.evaluation.datasets import load_dataset
-from vlad.references.calibration import METHODS, threshold
+from vlad.references.calibration import threshold
 from vlad.references.shrinkage import CUT, IMAGE_PRIOR, PIXEL_PRIOR, SpreadPrior, shrinkage_bound
 
 CHOSEN_ON, LINES = 48, 60
@@ -103,7 +104,7 @@ def candidates(prior: SpreadPrior) -> dict[str, Callable[[Scores], float | None]
         "prior of 0.20 and 8 degrees": partial(shrunk, limit=0.05, prior=SpreadPrior(0.2, 8, prior.decline)),
         "no decline": partial(shrunk, limit=0.05, prior=replace(prior, decline=0.0)),
     }
-    for method in METHODS:
+    for method in CALIBRATIONS:
         found[method] = partial(method_threshold, method=method, limit=0.05, prior=prior)
     for limit in (0.02, 0.1, 0.2):
         found[f"shrinkage at {limit:.0%}"] = partial(method_threshold, method="shrinkage", limit=limit, prior=prior)
@@ -204,7 +205,7 @@ def learn(products: Sequence[Product]) -> None:
 
 def promises(products: Sequence[Product], draws: int) -> None:
     """Share of held-out normal pictures above each method's threshold."""
-    columns = [(method, limit) for limit in LIMITS for method in METHODS]
+    columns = [(method, limit) for limit in LIMITS for method in CALIBRATIONS]
     print("| category | k | " + " | ".join(f"{method}, {limit:.0%}" for method, limit in columns) + " |")
     print("|---|---|" + "---|" * len(columns))
     for product in products:

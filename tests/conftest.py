@@ -110,3 +110,12 @@ def picture_folder(tmp_path: Path, golden: Golden) -> Path:
     for number, picture in enumerate(golden.pictures()):
         Image.fromarray(picture).save(folder / f"part_{number}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def gears() -> list[np.ndarray]:
+    """Nine small gears of one line as uint8 (160, 160, 3); the third and the eighth are cracked."""
+    from vlad.synthetic import ProductLine
+
+    line = ProductLine("gear", 3, 160)
+    return [line.sample(number, "crack" if number in (2, 7) else None).image for number in range(9)]

@@ -11,6 +11,8 @@ from typing import Any, TypedDict
 from vlad.errors import ConfigError
 from vlad.scoring import methods
 
+CALIBRATIONS = ("shrinkage", "student", "quantile", "conformal")  # see references/calibration.py
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorConfig:
@@ -70,8 +72,8 @@ class DetectorConfig:
     def _check_references(self) -> None:
         if self.scorer not in (None, *methods.NAMES):
             raise _problem("scorer", f"None, {methods.listed()}", self.scorer)
-        if self.calibration not in ("shrinkage", "student", "quantile", "conformal"):
-            raise _problem("calibration", "'shrinkage', 'student', 'quantile' or 'conformal'", self.calibration)
+        if self.calibration not in CALIBRATIONS:
+            raise _problem("calibration", f"one of {', '.join(map(repr, CALIBRATIONS))}", self.calibration)
         if not isinstance(self.foreground, bool):
             raise _problem("foreground", "True or False", self.foreground)
         if self.rotations is not None:

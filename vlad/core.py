@@ -322,7 +322,7 @@ class DetectorCore:
         found = sort_out(
             images,
             self.encoder,
-            settings or MutualSettings(),
+            (settings or MutualSettings()).where(rotations=config.rotations),
             max_pixels=config.max_pixels,
             top_share=config.top_share,
             on_error=on_error,

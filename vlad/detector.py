@@ -13,7 +13,7 @@ import numpy as np
 from vlad.config import DetectorConfig
 from vlad.core import DetectorCore
 from vlad.errors import ConfigError, ImageReadError, warn
-from vlad.pictures.batches import is_one_picture, read_batches
+from vlad.pictures.batches import check_reading, is_one_picture, read_batches
 from vlad.pictures.reading import ImageSource
 from vlad.prediction import Prediction
 from vlad.references.fitting import forget
@@ -237,10 +237,7 @@ class AnomalyDetector(DetectorCore):
         overrides: dict[str, Any] = {"threshold": threshold, "mask_threshold": mask_threshold, "tile": tile}
         given = {key: value for key, value in overrides.items() if value is not None}
         config = DetectorConfig.from_dict(self.config.to_dict() | given)
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise ConfigError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
-        if on_error not in ("raise", "return"):
-            raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        check_reading(batch_size, on_error)
         if is_one_picture(images):
             raise ConfigError("predict_iter takes many pictures, got one; put it into a list, or call predict")
         self._check_framing(config)
@@ -316,8 +313,8 @@ class AnomalyDetector(DetectorCore):
         Args:
             images: pictures, see `read_image`; read again where parts lie at any angle.
             class_name: noun that results carry; it changes no score.
-            settings: share of the others, how many, turned or not, expected share of anomalous pictures; see `MutualSettings`. None
-                turns nothing where the detector's `rotations` is 1.
+            settings: share of the others, how many, turned or not, expected share of anomalous pictures; see `MutualSettings`. where
+                that is open, nothing is turned if the detector's `rotations` is 1.
             batch_size, maps, threshold, mask_threshold, on_error: see `predict`.
             on_progress: called with the phase ("look", "turn", "compare"), and how many of how many pictures are done.
 
@@ -331,10 +328,9 @@ class AnomalyDetector(DetectorCore):
             self.config.to_dict()
             | {key: value for key, value in {"threshold": threshold, "mask_threshold": mask_threshold}.items() if value is not None}
         )
-        if on_error not in ("raise", "return"):
-            raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
+        check_reading(batch_size, on_error)
         noun = self.prompts.noun(class_name or config.class_name)
-        settings = settings or MutualSettings(turned=False if config.rotations == 1 else None)
+        settings = (settings or MutualSettings()).where(rotations=config.rotations)
         weight = self._weight_beside(settings)
         beside = self._scorer(class_name=class_name, config=config, batch_size=batch_size, memory=self.memory).score if weight else None
         start = time.perf_counter()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
-from vlad.errors import ConfigError
+from vlad.pictures.batches import check_reading
 from vlad.prediction import Prediction
 from vlad.references.adapting import LIMIT, AdaptingThreshold
 from vlad.references.thresholds import TEXT_THRESHOLD
@@ -62,8 +62,7 @@ def predict_together(
     Raises:
         ImageReadError, PromptError, ConfigError: as of `AnomalyDetector.predict`.
     """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+    check_reading(batch_size, on_error)
     sources = list(images)
     options: dict[str, Any] = {"class_name": class_name, "batch_size": batch_size, "maps": maps, "on_error": on_error}
     if not by_each_other(detector, len(sources), mutual=mutual, threshold=threshold):

@@ -25,12 +25,6 @@ def detector() -> AnomalyDetector:
     return AnomalyDetector(LiteBackbone(device="cpu"))
 
 
-@pytest.fixture(scope="module")
-def gears() -> list[np.ndarray]:
-    line = ProductLine("gear", 3, 160)
-    return [line.sample(number, "crack" if number in (2, 7) else None).image for number in range(9)]
-
-
 def test_the_bad_ones_of_a_batch_are_found(detector, gears):
     results = detector.predict_mutual(gears)
     ranked = np.argsort([-result.pred_score for result in results])

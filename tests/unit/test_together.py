@@ -24,12 +24,6 @@ def detector() -> AnomalyDetector:
 
 
 @pytest.fixture(scope="module")
-def gears() -> list[np.ndarray]:
-    line = ProductLine("gear", 3, 160)
-    return [line.sample(number, "crack" if number in (2, 7) else None).image for number in range(9)]
-
-
-@pytest.fixture(scope="module")
 def collection() -> list[np.ndarray]:
     return [ProductLine(family, 3, 160).sample(0).image for family in FAMILIES]
 

@@ -134,7 +134,6 @@ def run_batch(
     class_name: str = "",
     *,
     threshold: float | None = None,
-    mutual: bool | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Batch]:
     """Inspect pictures and archives as `predict_together` does, with the visitor's references or by each other; yields the batch after each
@@ -171,7 +170,7 @@ def run_batch(
             except ImageReadError as error:
                 failed[number] = error
         options: dict[str, Any] = {"class_name": noun, "threshold": threshold, "on_error": "return", "on_progress": step}
-        results = predict_together(detector, sources, mutual=mutual, batch_size=1, **options)
+        results = predict_together(detector, sources, batch_size=1, **options)
         waiting = iter(sources)
         for number, upload in enumerate(uploads):
             if number in failed:

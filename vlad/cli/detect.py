@@ -131,8 +131,6 @@ def detect(
     if mutual and (watch or made_of.tile):
         other = "--watch" if watch else "--tile"
         raise ConfigError(f"--mutual judges pictures by each other as they are; leave {other} out, or --mutual")
-    if expect_anomalous is not None and (mutual is False or watch or (references and mutual is None)):
-        raise ConfigError("--expect-anomalous is for pictures that are judged by each other; leave it out, or add --mutual")
     found, unreadable = _find(images or [], recursive)
     if images and not found:
         for problem in unreadable.values():
@@ -149,8 +147,8 @@ def detect(
 
         detector = on_cache(detector, cache)
     failed = options.compare_with(detector, references, quiet)
-    if expect_anomalous is not None and mutual is None and detector.memory is not None:
-        raise ConfigError("--expect-anomalous is for pictures that are judged by each other, and --model holds references; add --mutual")
+    if expect_anomalous is not None and (watch or mutual is False or (mutual is None and detector.memory is not None)):
+        raise ConfigError("--expect-anomalous is for pictures that are judged by each other; leave it out, or add --mutual")
     if adapt and (detector.memory is None or detector.config.threshold is not None or mutual):
         raise ConfigError(
             "--adapt moves the threshold of references; give --references or a fitted --model, no --threshold and no --mutual"
@@ -217,7 +215,7 @@ def _detect(
     for path in found:
         groups.setdefault(path.parent if group_by is GroupBy.folder else None, []).append(path)
     chosen = True if mutual is None and expect_anomalous is not None else mutual
-    settings = MutualSettings(expect_anomalous=expect_anomalous, turned=False if detector.config.rotations == 1 else None)
+    settings = MutualSettings(expect_anomalous=expect_anomalous)
     for folder, paths in groups.items():
         if chosen is None and not quiet and by_each_other(detector, len(paths)):
             typer.echo(printable(_note(folder, len(paths)), one_line=True), err=True)

@@ -6,7 +6,7 @@ import functools
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from vlad.config import CALIBRATIONS
 from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.scoring.methods import NAMES as SCORERS
 from vlad.untrusted import printable
@@ -24,13 +25,6 @@ if TYPE_CHECKING:
 
 
 INPUT_UNREADABLE = 3  # exit code
-
-
-class Calibration(StrEnum):
-    shrinkage = "shrinkage"
-    student = "student"
-    quantile = "quantile"
-    conformal = "conformal"
 
 
 Model = Annotated[
@@ -70,10 +64,15 @@ def _optional(*names: str, help: str, **settings: Any) -> Any:
     return typer.Option(*names, help=help, show_default=False, **settings)
 
 
-def _known_scorer(name: str | None) -> str | None:
-    if name is not None and name not in SCORERS:
-        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, SCORERS))}.")
-    return name
+def _one_of(names: Sequence[str]) -> Callable[[str | None], str | None]:
+    """A check that a name is one of `names`, of which the help shows what a class of its own would."""
+
+    def known(name: str | None) -> str | None:
+        if name is not None and name not in names:
+            raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, names))}.")
+        return name
+
+    return known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +100,7 @@ class DetectorOptions:
         str | None,
         _optional(
             metavar="|".join(SCORERS),
-            callback=_known_scorer,
+            callback=_one_of(SCORERS),
             help="How pictures are compared with references.  [default: the model's]",
         ),
     ] = None
@@ -115,7 +114,14 @@ class DetectorOptions:
     foreground: Annotated[bool, typer.Option("--foreground", help="Look at the part alone where it stands out from its background.")] = (
         False
     )
-    calibration: Annotated[Calibration | None, _optional(help="How a threshold follows from references.  [default: shrinkage]")] = None
+    calibration: Annotated[
+        str | None,
+        _optional(
+            metavar="|".join(CALIBRATIONS),
+            callback=_one_of(CALIBRATIONS),
+            help="How a threshold follows from references.  [default: shrinkage]",
+        ),
+    ] = None
     fpr_limit: Annotated[
         float | None,
         _optional(min=0.0001, max=0.5, help="False-positive rate that this threshold aims at.  [default: 0.05]"),

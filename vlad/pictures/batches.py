@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vlad.errors import ImageReadError, warn
+from vlad.errors import ConfigError, ImageReadError, warn
 from vlad.pictures.reading import ImageSource, read_image
 
 _BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
@@ -21,6 +21,17 @@ def is_one_picture(images: Any) -> bool:
     if isinstance(images, (str, bytes, bytearray, memoryview, Path)) or hasattr(images, "read"):
         return True
     return not isinstance(images, Iterable)
+
+
+def check_reading(batch_size: int, on_error: str) -> None:
+    """
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"batch_size must be a whole number >= 1, got {batch_size!r}")
+    if on_error not in ("raise", "return"):
+        raise ConfigError(f"on_error must be 'raise' or 'return', got {on_error!r}")
 
 
 def read_batches(

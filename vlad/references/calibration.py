@@ -27,7 +27,6 @@ import numpy as np
 from vlad.references.shrinkage import IMAGE_PRIOR, PIXEL_PRIOR, SpreadPrior, shrinkage_bound
 from vlad.scoring.pictures import Conditions
 
-METHODS = ("shrinkage", "student", "quantile", "conformal")
 FEW = 3  # up to so many references a threshold is a guess, and slightly changed views cap that of `student`
 EXCESS = (
     2.5  # up to so many times the false alarms that `shrinkage` aims at came by, on the mean of photographs; eval/results/thresholds.md

@@ -80,6 +80,10 @@ class MutualSettings:
         if self.beside is not None and not 0 <= self.beside <= 1:
             raise ConfigError(f"beside must be None or a weight from 0 to 1, got {self.beside!r}")
 
+    def where(self, *, rotations: int | None) -> MutualSettings:
+        """These of a detector with so many rotations: where it turns nothing, nothing is turned here either, unless `turned` says so."""
+        return replace(self, turned=False) if self.turned is None and rotations == 1 else self
+
 
 @dataclass(frozen=True)
 class Judged:

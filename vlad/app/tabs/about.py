@@ -56,7 +56,8 @@ kinds that the model knows, and never in the others.</p>"""
 _FAILS = """<h2>Where it fails</h2>
 <ul><li>The embedded model's words do not decide about one picture: it stays undecided without good ones, or a batch.</li>
 <li>A batch that is judged by itself takes what most pictures show for normal, whatever that is.</li>
-<li>From one to three good pictures a threshold is a guess; 19 promise 5 % false alarms on average, 99 promise 1 %.</li>
+<li>From one to three good pictures a threshold is a guess. With <code>--calibration conformal</code> 19 promise 5 % false alarms on
+average, 99 promise 1 %.</li>
 <li>Print, holes and edges that belong there may be called defects where no good picture shows them.</li>
 <li>Missing, extra or swapped parts, and a wrong colour all over, often leave no place that differs.</li>
 <li>It is no certified inspector. Do not let it decide alone.</li></ul>"""
