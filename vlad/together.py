@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vlad.pictures.batches import check_reading
 from vlad.prediction import Prediction
-from vlad.references.adapting import LIMIT, AdaptingThreshold
+from vlad.references.adapting import ENOUGH, LIMIT, MEMORY, AdaptingThreshold
 from vlad.references.thresholds import TEXT_THRESHOLD
 from vlad.references.unlabelled import MutualSettings, why_undecided
 from vlad.scoring.batch_threshold import FEWEST
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
     from vlad.pictures.reading import ImageSource
 
+_SAMPLE = 100  # pictures of a folder whose scores its threshold follows
 _TILED = "tiles are not judged by each other; give references"
 
 
@@ -40,12 +41,14 @@ def predict_together(
     batch_size: int = 8,
     maps: bool = True,
     threshold: float | None = None,
+    adapt: Adapting | bool | None = None,
     on_error: Literal["raise", "return"] = "raise",
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Any]:
     """The pictures of one folder, judged in the best way that there is for them.
 
-    Where the detector decides alone (references, a threshold, words that can tell) this is `predict_iter`. Else eight or more pictures of a
+    Where the detector decides alone (references, a threshold, words that can tell) this is `predict_iter`, with a threshold of references
+    that follows the folder. Else eight or more pictures of a
     kind are judged by each other, and those that cannot be, because they are too few or show no one kind of product, get what the detector
     says of each alone; of words that cannot tell that is score, map and no verdict, and `Prediction.undecided` says why.
 
@@ -54,6 +57,8 @@ def predict_together(
         mutual: True judges by each other in any case, False by the words, with a threshold of 0.5; None as said.
         settings: of judging by each other.
         class_name, batch_size, maps, threshold, on_error: as of `AnomalyDetector.predict`.
+        adapt: whether a threshold of references follows the folder's scores, and how; None if there are twenty pictures. Up to a hundred,
+            evenly spread, are then scored first, so that all get the same threshold, whatever their order.
         on_progress: as of `AnomalyDetector.predict_mutual_iter`; not called for words.
 
     Yields:
@@ -69,8 +74,9 @@ def predict_together(
         if mutual is False and not detector.decides_alone:
             detector = detector.copy(text_threshold=TEXT_THRESHOLD)
         reason = _TILED if detector.config.tile else why_undecided(len(sources))
+        follow = _after_a_look(detector, sources, adapt, threshold, options)
         for result in detector.predict_iter(sources, threshold=threshold, **options):
-            yield _because(result, reason)
+            yield _because(follow(result), reason)
         return
     results = detector.predict_mutual_iter(sources, settings=settings, threshold=threshold, on_progress=on_progress, **options)
     if mutual and not detector.decides_alone:
@@ -97,28 +103,70 @@ class Adapting:
 
     Args:
         limit: the factor by which a threshold moves at most, up or down.
+        memory: so many last pictures count.
+        fewest: pictures before which nothing moves, eight at least.
 
     Raises:
-        ConfigError: the limit is below 1.
+        ConfigError: an argument is out of range.
     """
 
-    def __init__(self, *, limit: float = LIMIT) -> None:
-        self._threshold = AdaptingThreshold(limit=limit)
+    def __init__(self, *, limit: float = LIMIT, memory: int = MEMORY, fewest: int = FEWEST) -> None:
+        self._threshold = AdaptingThreshold(limit=limit, memory=memory, fewest=fewest)
+        self._last: tuple[float, float] | None = None
+
+    @property
+    def fewest(self) -> int:
+        """Pictures before which nothing moves."""
+        return self._threshold.fewest
 
     def __call__(self, result: Any) -> Any:
-        """The next prediction of the run with the threshold of the run so far."""
-        if not isinstance(result, Prediction) or result.threshold_source != "references" or not result.threshold:
+        """The next prediction of the run with the threshold of the run so far, itself included."""
+        self.see(result)
+        return self.moved(result)
+
+    def see(self, result: Any) -> None:
+        """Take the score of a prediction of the run."""
+        if _of_references(result):
+            self._threshold.see([result.pred_score])
+
+    def moved(self, result: Any) -> Any:
+        """A prediction with the threshold of the run so far."""
+        if not _of_references(result) or not self._threshold.moves:
             return result
-        value, count = self._threshold.update(result.pred_score, result.threshold), len(self._threshold)
-        if count < FEWEST:
-            return result
-        of_map = result.mask_threshold
+        value, of_map = self._threshold.at(result.threshold), result.mask_threshold
+        self._last = result.threshold, value
         return replace(
             result,
             threshold=value,
-            threshold_source=f"references and {count} pictures of this run",
+            threshold_source=f"references and {len(self._threshold)} pictures of this run",
             mask_threshold=None if of_map is None else min(1.0, of_map * value / result.threshold),
         )
+
+    def note(self) -> str:
+        """In words what has moved; empty if nothing has."""
+        if self._last is None:
+            return ""
+        before, now = self._last
+        return f"the threshold of the references, {before:.3f}, follows {len(self._threshold)} pictures of this run to {now:.3f}"
+
+
+def _of_references(result: Any) -> bool:
+    return isinstance(result, Prediction) and result.threshold_source == "references" and bool(result.threshold)
+
+
+def _after_a_look(
+    detector: AnomalyDetector, sources: list[ImageSource], adapt: Adapting | bool | None, threshold: float | None, options: dict[str, Any]
+) -> Callable[[Any], Any]:
+    """What gives each prediction of a folder its threshold, after a first look at some of the pictures."""
+    follows = detector.memory is not None and threshold is None and detector.config.threshold is None
+    if not isinstance(adapt, Adapting):
+        follows, adapt = follows and adapt is not False, Adapting(fewest=FEWEST if adapt else ENOUGH)
+    if not follows or len(sources) < adapt.fewest:
+        return lambda result: result
+    looked_at = sources[:: -(-len(sources) // _SAMPLE)]
+    for result in detector.predict_iter(looked_at, **(options | {"maps": False, "on_error": "return"})):
+        adapt.see(result)
+    return adapt.moved
 
 
 def _because(result: Any, reason: str) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
     from vlad.detector import AnomalyDetector
     from vlad.pictures.reading import ImageSource
+    from vlad.together import Adapting
 
 ANOMALY_FOUND, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
 
@@ -64,14 +65,20 @@ def detect(
         ),
     ] = None,
     adapt: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--adapt",
-            help="With references: let the threshold follow the scores of the pictures so far, of which most must be good; it starts where "
-            "the references put it.",
+            "--adapt/--no-adapt",
+            help="With references: let their threshold follow the scores of these pictures, of which half may be bad; or keep it.  "
+            "[default: follow 20 pictures or more]",
+            show_default=False,
         ),
-    ] = False,
-    adapt_limit: Annotated[float, typer.Option(min=1, help="The factor by which --adapt moves it at most, up or down.")] = 3.0,
+    ] = None,
+    adapt_limit: Annotated[
+        float | None, typer.Option(min=1, help="The factor by which it moves at most, up or down.  [default: 2]", show_default=False)
+    ] = None,
+    adapt_memory: Annotated[
+        int | None, typer.Option(min=8, help="With --watch: so many last pictures count.  [default: 1000]", show_default=False)
+    ] = None,
     watch: Annotated[
         str | None,
         typer.Option(
@@ -121,7 +128,7 @@ def detect(
     vlad detect part.png --model winclip --fail-on-anomaly
     vlad detect new_parts/ --references good_parts/ --out results/
     vlad detect photos_of_one_product/ --model winclip --mutual --out results/
-    vlad detect --watch incoming/ --model models/nut --adapt --out results/
+    vlad detect --watch incoming/ --model models/nut --out results/
 
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
     processed, and the report names the file); 70 a bug; 130 interrupted. Found anomalies go before unreadable inputs.
@@ -139,6 +146,7 @@ def detect(
     options.check_out(out, found)
 
     from vlad.cli.results import ResultWriter
+    from vlad.references.adapting import ENOUGH, FEWEST, LIMIT, MEMORY
     from vlad.together import Adapting
 
     detector = made_of.load(quiet)
@@ -153,7 +161,9 @@ def detect(
         raise ConfigError(
             "--adapt moves the threshold of references; give --references or a fitted --model, no --threshold and no --mutual"
         )
-    follow: Callable[[Any], Any] = (lambda result: result) if not adapt else Adapting(limit=adapt_limit)
+    follow = None
+    if adapt is not False:
+        follow = Adapting(limit=adapt_limit or LIMIT, memory=adapt_memory or MEMORY, fewest=FEWEST if adapt else ENOUGH)
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     writer = ResultWriter(found, out, "" if as_lines else output_format.value, model=detector.model_name, quiet=quiet)
     try:
@@ -172,6 +182,8 @@ def detect(
         raise typer.Exit(PIPE_CLOSED) from None
     for line in failed:
         options.complain(f"left out of the references: {line}")
+    if follow is not None and not quiet and (note := follow.note()):
+        typer.echo(f"note: {note}; --no-adapt keeps it", err=True)
     _report(writer, quiet)
     if fail_on_anomaly and writer.anomalous:
         raise typer.Exit(ANOMALY_FOUND)
@@ -198,7 +210,7 @@ def _detect(
     detector: AnomalyDetector,
     found: list[Path],
     writer: ResultWriter,
-    follow: Callable[[Any], Any],
+    follow: Adapting | None,
     mutual: bool | None,
     group_by: GroupBy,
     expect_anomalous: float | None,
@@ -215,6 +227,8 @@ def _detect(
     for path in found:
         groups.setdefault(path.parent if group_by is GroupBy.folder else None, []).append(path)
     chosen = True if mutual is None and expect_anomalous is not None else mutual
+    if not chosen and detector.decides_alone:
+        groups = {None: found}
     settings = MutualSettings(expect_anomalous=expect_anomalous)
     for folder, paths in groups.items():
         if chosen is None and not quiet and by_each_other(detector, len(paths)):
@@ -225,13 +239,14 @@ def _detect(
                 paths,
                 mutual=chosen,
                 settings=settings,
+                adapt=follow or False,
                 batch_size=batch_size,
                 maps=maps,
                 on_error="return",
                 on_progress=show,
             )
             for path, result in zip(paths, results, strict=True):
-                writer.add(path, follow(result))
+                writer.add(path, result)
 
 
 def _note(folder: Path | None, count: int) -> str:
@@ -244,7 +259,7 @@ def _watch(
     source: str,
     writer: ResultWriter,
     out: Path | None,
-    follow: Callable[[Any], Any],
+    follow: Adapting | None,
     *,
     warm_up: int,
     stop_after: float | None,
@@ -269,7 +284,7 @@ def _watch(
         except ImageReadError as error:
             writer.add(path, error)
             continue
-        prediction = follow(seen.prediction)
+        prediction = seen.prediction if follow is None else follow(seen.prediction)
         writer.add(path, prediction)
         if as_lines:
             typer.echo(printable(f"{path}  {prediction.verdict}", one_line=True))
