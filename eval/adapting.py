@@ -56,10 +56,10 @@ def of_set(blank: AnomalyDetector, category: Category, k: int, share: float) -> 
         rng = np.random.default_rng(number)
         chosen = [chosen[index] for index in rng.permutation(len(chosen)) if not (share in (0, 1) and chosen[index].is_anomalous != share)]
         results = detector.predict([one.path for one in chosen[:MOST]], maps=False)
-        found = {
-            flag: np.array([r.pred_score for r, one in zip(results, chosen, strict=False) if one.is_anomalous == flag]) for flag in (0, 1)
+        scores = {
+            flag: [r.pred_score for r, one in zip(results, chosen, strict=False) if one.is_anomalous == flag] for flag in (False, True)
         }
-        yield Scores(np.empty(0), np.empty(0), np.empty(0), found[0], found[1]), results[0].threshold
+        yield Scores(np.empty(0), np.empty(0), np.empty(0), np.array(scores[False]), np.array(scores[True])), results[0].threshold
 
 
 def _bad(share: float, good: int, bad: int) -> int:
@@ -84,9 +84,8 @@ def row(found: list[tuple[Scores, float]]) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of runs that are all good or all bad one side is empty
             alarms, misses, accuracy = np.mean([outcome(one, value) for (one, _), value in zip(found, values, strict=True)], axis=0)
-        cells += "".join(
-            f" {value:{style}} |" if np.isfinite(value) else " |" for value, style in ((alarms, ".1%"), (misses, ".1%"), (accuracy, ".3f"))
-        )
+        for value, style in ((alarms, ".1%"), (misses, ".1%"), (accuracy, ".3f")):
+            cells += f" {value:{style}} |" if np.isfinite(value) else " |"
     return cells
 
 

@@ -6,10 +6,13 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from vlad.errors import ConfigError
 from vlad.scoring import methods
+
+if TYPE_CHECKING:
+    from vlad.pictures.roi import Roi
 
 CALIBRATIONS = ("shrinkage", "student", "quantile", "conformal")  # see references/calibration.py
 
@@ -32,6 +35,11 @@ class DetectorConfig:
     tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None or 0: as a whole
     tile_overlap: float = 0.25  # share of a tile's side that neighbours share at least
     max_pixels: int = 100_000_000  # larger pictures are refused, from the header, before they are decoded
+    min_area: int | None = None  # a picture is anomalous only if a marked place has so many pixels; None: any, or none at all
+
+    # Where to look, in every picture: boxes and masks, see `vlad.pictures.roi`. What lies outside has no influence at all.
+    roi: str | None = None  # inside of it; None is everywhere
+    ignore: str | None = None  # outside of it
 
     # With references. The first five shape what is remembered: to change them, fit again.
     scorer: str | None = (
@@ -67,7 +75,23 @@ class DetectorConfig:
             self._set("tile", tile or None)
         self._set("tile_overlap", _number("tile_overlap", "a share from 0 to 0.75", self.tile_overlap, 0, 0.75))
         self._set("max_pixels", _whole("max_pixels", "a whole number >= 1", self.max_pixels, 1))
+        if self.min_area is not None:
+            self._set("min_area", _whole("min_area", "None, or a whole number of pixels >= 1", self.min_area, 1))
+        if self.roi is not None or self.ignore is not None:
+            from vlad.pictures.roi import as_text
+
+            for name in ("roi", "ignore"):
+                self._set(name, as_text(name, getattr(self, name)))
         self._check_references()
+
+    @property
+    def look(self) -> Roi | None:
+        """The part of every picture that counts; None is all of it."""
+        if self.roi is None and self.ignore is None:
+            return None
+        from vlad.pictures.roi import Roi
+
+        return Roi(self.roi, self.ignore)
 
     def _check_references(self) -> None:
         if self.scorer not in (None, *methods.NAMES):
@@ -122,6 +146,9 @@ class Settings(TypedDict, total=False):
     tile: int | None
     tile_overlap: float
     max_pixels: int
+    min_area: int | None
+    roi: Any
+    ignore: Any
     scorer: str | None
     rotations: int | None
     coreset: float | None

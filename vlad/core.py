@@ -22,7 +22,7 @@ from vlad.references.report import FitReport
 from vlad.references.thresholds import choose_thresholds
 from vlad.references.unlabelled import Judged, MutualSettings, why_undecided
 from vlad.scoring.methods import find_method, listed
-from vlad.scoring.pictures import PictureScorer, Scored, TextSide, upsampled
+from vlad.scoring.pictures import PictureScorer, Scored, TextSide
 
 if TYPE_CHECKING:
     import numpy as np
@@ -323,6 +323,7 @@ class DetectorCore:
             images,
             self.encoder,
             (settings or MutualSettings()).where(rotations=config.rotations),
+            roi=config.look,
             max_pixels=config.max_pixels,
             top_share=config.top_share,
             on_error=on_error,
@@ -384,6 +385,8 @@ class DetectorCore:
             coreset=config.coreset,
             foreground=config.foreground,
             tile=config.tile,
+            roi=config.roi,
+            ignore=config.ignore,
         )
 
     def _scorer(
@@ -430,6 +433,7 @@ class DetectorCore:
             tile_overlap=config.tile_overlap,
             maps=maps,
             batch_size=batch_size,
+            roi=config.look,
         )
 
     def _prediction(
@@ -459,6 +463,8 @@ class DetectorCore:
             seconds=seconds,
             embedding=scored.embedding,
             undecided=why_undecided(1) if thresholds.image is None else "",
+            min_area=config.min_area,
+            roi=config.look,
             _read=partial(read_image, source, max_pixels=config.max_pixels),
         )
 
@@ -483,12 +489,14 @@ class DetectorCore:
             threshold=threshold,
             threshold_source=source,
             mask_threshold=pixel if config.mask_threshold is None else config.mask_threshold,
-            anomaly_map=upsampled(found.distances[None], found.grid, found.shown, judged.size) if maps and found is not None else None,
+            anomaly_map=judged.heat() if maps else None,
             scores=judged.scores,
             model=self.model_name,
             prompts=self.prompts.name,
             seconds=seconds,
             embedding=judged.embedding,
             undecided=judged.undecided if threshold is None else "",
+            min_area=config.min_area,
+            roi=judged.roi,
             _read=partial(read_image, judged.source, max_pixels=config.max_pixels),
         )

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from vlad.vlm.backends.base import Limits, VlmBackend
 
 
+_NO_PLACES = "min_area asks how large a marked place is, and without maps there is none; leave min_area out, or ask for maps"
+
+
 class AnomalyDetector(DetectorCore):
     """Finds visual anomalies with words alone (zero-shot, WinCLIP, arXiv 2303.14814), or with words and a few normal pictures (few-shot).
 
@@ -241,6 +244,8 @@ class AnomalyDetector(DetectorCore):
         if is_one_picture(images):
             raise ConfigError("predict_iter takes many pictures, got one; put it into a list, or call predict")
         self._check_framing(config)
+        if config.min_area is not None and not maps:
+            raise ConfigError(_NO_PLACES)
         if config.tile is not None and config.tile < self.encoder.size:
             warn(
                 f"tiles of {config.tile} pixels are enlarged to the {self.encoder.size} of {self.model_name}, "
@@ -329,6 +334,8 @@ class AnomalyDetector(DetectorCore):
             | {key: value for key, value in {"threshold": threshold, "mask_threshold": mask_threshold}.items() if value is not None}
         )
         check_reading(batch_size, on_error)
+        if config.min_area is not None and not maps:
+            raise ConfigError(_NO_PLACES)
         noun = self.prompts.noun(class_name or config.class_name)
         settings = (settings or MutualSettings()).where(rotations=config.rotations)
         weight = self._weight_beside(settings)
@@ -345,6 +352,7 @@ class AnomalyDetector(DetectorCore):
             on_progress=on_progress,
             beside=beside,
             beside_weight=weight,
+            roi=config.look,
         )
         seconds = (time.perf_counter() - start) / max(1, len(judged))
         if kinds := kinds_of(judged):

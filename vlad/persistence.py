@@ -11,6 +11,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from vlad.errors import ConfigError, warn
+from vlad.pictures.roi import in_short
 
 if TYPE_CHECKING:
     import torch
@@ -315,7 +316,8 @@ def restore_memory(folder: Path, state: SavedState, device: torch.device, wanted
         before, now = getattr(memory.settings, field.name), getattr(wanted, field.name)
         left_open = field.name == "tile" or (field.name == "rotations" and now is None)  # another tile is possible, and predict warns
         if before != now and not left_open:
-            raise ConfigError(f"{folder} was fitted with {field.name}={before!r}, not {now!r}; leave the setting out, or fit again")
+            before, now = (in_short(value) if field.name in ("roi", "ignore") else repr(value) for value in (before, now))
+            raise ConfigError(f"{folder} was fitted with {field.name}={before}, not {now}; leave the setting out, or fit again")
     return memory
 
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlad.errors import VladError
-from vlad.scoring.regions import Region, find_regions
+from vlad.scoring.regions import Region, find_regions, large_parts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from vlad.pictures.roi import Roi
 
 MAPLESS = "this prediction has no map, because only the image score was asked for; call predict(..., maps=True)"
 
@@ -41,6 +43,8 @@ class Prediction:
         seconds: time taken, reading included; a batch's time is shared evenly.
         undecided: why there is no verdict, in words; empty if there is one.
         embedding: float32 (E,), the picture as a whole as a unit vector of the model's space; None if unknown.
+        min_area: pixels that a marked place needs to count; None: any.
+        roi: the part of the picture that was looked at; None: all of it. The map is 0 outside.
 
     Raises:
         VladError: a score or threshold is no number from 0 to 1, or the map is not float32 of the picture's size with values from 0 to 1.
@@ -61,6 +65,8 @@ class Prediction:
     _read: Callable[[], np.ndarray] = field(repr=False)
     embedding: np.ndarray | None = field(default=None, repr=False)
     undecided: str = ""
+    min_area: int | None = None
+    roi: Roi | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("pred_score", "threshold", "mask_threshold"):
@@ -75,25 +81,45 @@ class Prediction:
         if found.size and not (found.min() >= 0 and found.max() <= 1):  # also false for NaN
             raise VladError(f"the map of a prediction must hold values from 0 to 1, got {found.min()} to {found.max()}")
 
-    @property
+    @cached_property
     def pred_label(self) -> bool | None:
-        """True if the score is above the threshold, None without a threshold."""
-        return None if self.threshold is None else self.pred_score > self.threshold
+        """True if the score is above the threshold and, where `min_area` is set and there is a map, a place as large is; None without a
+        threshold. The score alone decides whether a picture is anomalous, and the map where: a normal picture has no marked place."""
+        if self.threshold is None:
+            return None
+        if self.pred_score <= self.threshold or self.min_area is None or self.anomaly_map is None:
+            return self.pred_score > self.threshold
+        return len(self._places) > 0
 
     @cached_property
     def pred_mask(self) -> np.ndarray | None:
-        """bool (H, W), True where the map is above `mask_threshold`; None without a map or without a threshold."""
-        if self.anomaly_map is None or self.mask_threshold is None:
+        """bool (H, W), True where the map is above `mask_threshold`, and nowhere if `pred_label` is False; None without a map or without a
+        threshold."""
+        above = self._above
+        if above is None:
             return None
-        return self.anomaly_map > self.mask_threshold
+        if self.pred_label is False:
+            return np.zeros_like(above)
+        return above if self.min_area is None else large_parts(above, self.min_area)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
-        """The connected parts of the mask, highest peak first; empty without a map. A picture whose score is normal may have some: the
-        score looks at the whole, the mask at every place."""
-        if self.anomaly_map is None or self.pred_mask is None:
+        """The connected parts of the mask, highest peak first; empty without a map and if `pred_label` is False. An anomalous picture may
+        have none: then it differs as a whole."""
+        return () if self.pred_label is False else self._places
+
+    @property
+    def _above(self) -> np.ndarray | None:
+        """bool (H, W), True where the map is above its threshold."""
+        return None if self.anomaly_map is None or self.mask_threshold is None else self.anomaly_map > self.mask_threshold
+
+    @cached_property
+    def _places(self) -> tuple[Region, ...]:
+        """The parts of that, those that are too small left out."""
+        above = self._above
+        if above is None or self.anomaly_map is None:
             return ()
-        return find_regions(self.anomaly_map, self.pred_mask)
+        return tuple(region for region in find_regions(self.anomaly_map, above) if region.area >= (self.min_area or 1))
 
     @property
     def image(self) -> np.ndarray:
@@ -157,6 +183,7 @@ class Prediction:
             headline=self.verdict if self.threshold is not None else f"undecided: score {self.pred_score:.2f}",
             is_anomalous=self.pred_label,
             footer=f"{self.class_name} · {self.model}",
+            look=None if self.roi is None else self.roi.mask(self.image_size),
             max_side=max_side,
         )
 

@@ -41,6 +41,7 @@ def draw_overlay(
     headline: str = "",
     is_anomalous: bool | None = None,
     footer: str = "",
+    look: np.ndarray | None = None,
     max_side: int | None = 1600,
 ) -> Image.Image:
     """The picture with its heat, the outline of the mask, and a legend below.
@@ -53,12 +54,13 @@ def draw_overlay(
         headline: the verdict, first line of the legend.
         is_anomalous: colours the headline red or green; None leaves it black.
         footer: second line of the legend, e.g. the model that made the map.
+        look: bool (H, W), where was looked at; the rest is dimmed, and its border drawn. None: everywhere.
         max_side: longest side of the picture in the drawing, in pixels; larger pictures are reduced. None keeps them.
 
     Raises:
         ValueError: map or mask have another size than the picture, or max_side is below 64.
     """
-    canvas = draw_heat(image, anomaly_map, threshold=threshold, mask=mask, max_side=max_side)
+    canvas = draw_heat(image, anomaly_map, threshold=threshold, mask=mask, look=look, max_side=max_side)
     return _with_legend(Image.fromarray(canvas), threshold, headline, is_anomalous, footer)
 
 
@@ -68,13 +70,14 @@ def draw_heat(
     *,
     threshold: float,
     mask: np.ndarray | None = None,
+    look: np.ndarray | None = None,
     opacity: float = _MAX_OPACITY,
     max_side: int | None = 1600,
 ) -> np.ndarray:
     """The picture with its heat and the outline of the mask, uint8 (h, w, 3) RGB.
 
     Args:
-        image, anomaly_map, threshold, mask, max_side: as of `draw_overlay`.
+        image, anomaly_map, threshold, mask, look, max_side: as of `draw_overlay`.
         opacity: of the hottest places, in [0, 1].
 
     Raises:
@@ -82,7 +85,7 @@ def draw_heat(
     """
     if max_side is not None and max_side < 64:
         raise ValueError(f"max_side must be None or at least 64 pixels, got {max_side}")
-    for name, array in (("anomaly_map", anomaly_map), ("mask", mask)):
+    for name, array in (("anomaly_map", anomaly_map), ("mask", mask), ("look", look)):
         if array is not None and array.shape != image.shape[:2]:
             raise ValueError(f"{name} must have the picture's size {image.shape[:2]}, got {array.shape}")
     height, width = image.shape[:2]
@@ -95,6 +98,8 @@ def draw_heat(
         image = cv2.resize(image, size, interpolation=how)
         anomaly_map = cv2.resize(anomaly_map.astype(np.float32), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     canvas = _blend_heat(image, anomaly_map, threshold, opacity)
+    if look is not None and not look.all():
+        _dim(canvas, look)
     if mask is not None and mask.any():
         _draw_contours(canvas, mask, size)
     return canvas
@@ -135,6 +140,19 @@ def _blend_heat(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, mo
     opacity = most * np.clip((position - _HEAT_FROM) / (_HEAT_FULL - _HEAT_FROM), 0, 1)[..., None]
     heat = _colour_table()[(position * 255).round().astype(np.uint8)]
     return (image * (1 - opacity) + heat * opacity).round().astype(np.uint8)
+
+
+def _dim(canvas: np.ndarray, look: np.ndarray) -> None:
+    """Fade what was not looked at towards grey, and draw its border as a thin dashed line."""
+    small = cv2.resize(look.astype(np.uint8), (canvas.shape[1], canvas.shape[0]), interpolation=cv2.INTER_NEAREST)
+    outside = small == 0
+    grey = canvas.mean(2, keepdims=True)
+    canvas[outside] = (0.35 * grey + 150)[outside].round().astype(np.uint8)
+    contours, _ = cv2.findContours(np.pad(small, 1), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    dash = max(6, max(canvas.shape) // 100)
+    for contour in contours:
+        for start in range(0, len(contour), 2 * dash):
+            cv2.polylines(canvas, [contour[start : start + dash] - 1], False, _INK, max(1, dash // 6), cv2.LINE_AA)
 
 
 def _draw_contours(canvas: np.ndarray, mask: np.ndarray, size: tuple[int, int]) -> None:

@@ -25,11 +25,13 @@ class View:
         image: (1, D) of the whole picture in the joint space with text.
         windows: for each scale (1, W, D) in the joint space.
         patches: patch tokens for few-shot matching.
+        inside: bool (P,), the patches that lie in the region of interest; None if all do.
     """
 
     image: Tensor | None
     windows: dict[int, Tensor]
     patches: PatchTokens | None
+    inside: Tensor | None = None
 
     @property
     def embedding(self) -> Tensor:
@@ -38,7 +40,8 @@ class View:
         from torch.nn import functional as F
 
         if self.patches is not None:
-            return F.normalize(F.normalize(self.patches.tokens, dim=1).mean(0), dim=0)
+            tokens = self.patches.tokens if self.inside is None else self.patches.tokens[self.inside]
+            return F.normalize(F.normalize(tokens, dim=1).mean(0), dim=0)
         assert self.image is not None  # a view without both is never made
         return F.normalize(self.image[0], dim=0)
 

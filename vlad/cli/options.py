@@ -135,6 +135,18 @@ class DetectorOptions:
     tile: Annotated[
         int | None, typer.Option(min=32, metavar="N", help="Look at pictures larger than N pixels in overlapping tiles of N.")
     ] = None
+    roi: Annotated[
+        str | None,
+        _optional(
+            metavar="X,Y,W,H|MASK",
+            help="Look only there: a box in pixels (or shares of the picture, 0.1,0.1,0.8,0.5), or the file of a mask, white where to "
+            "look; several with ';'.",
+        ),
+    ] = None
+    ignore: Annotated[str | None, _optional(metavar="X,Y,W,H|MASK", help="Do not look there; as --roi.")] = None
+    min_area: Annotated[
+        int | None, _optional(min=1, metavar="PIXELS", help="A picture is anomalous only if a marked place has so many pixels.")
+    ] = None
     device: Device = "auto"
     dtype: Dtype = "auto"
     max_pixels: Annotated[int | None, _optional(min=1, help="Refuse larger pictures.  [default: 100,000,000]")] = None

@@ -13,7 +13,6 @@ import numpy as np
 
 from vlad.errors import ImageReadError
 from vlad.pictures.reading import describe_source, read_image
-from vlad.scoring.pictures import upsampled
 from vlad.untrusted import cleaned
 from vlad.visualization import draw_heat
 
@@ -123,15 +122,13 @@ def _case(one: Judged, score: float, top: float) -> str:
 
 def _drawn(one: Judged) -> tuple[str, str]:
     """The picture and its heat as `img` elements, or a word on why there is none."""
-    assert one.comparison is not None  # what stood out was compared
     try:
         pixels = read_image(one.source, max_pixels=max(1, one.size[0] * one.size[1]))
     except ImageReadError:
         pixels = None
-    if pixels is None or pixels.shape[:2] != one.size:
+    values = one.heat()
+    if values is None or pixels is None or pixels.shape[:2] != one.size:
         return "not there any more", ""
-    found = one.comparison
-    values = upsampled(found.distances[None], found.grid, found.shown, one.size)
     limit = 0.5 if one.mask_threshold is None else one.mask_threshold
     plain = draw_heat(pixels, np.zeros_like(values), threshold=limit, max_side=_SIDE)
     return _img(plain, ""), _img(draw_heat(pixels, values, threshold=limit, mask=values > limit, max_side=_SIDE), "heat map")

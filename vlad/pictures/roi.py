@@ -56,28 +56,7 @@ def as_text(name: str, value: Any) -> str | None:
     raise ConfigError(f"{name} must be {_WANTED}, got {value!r}")
 
 
-@dataclass(frozen=True)
-class Cut:
-    """A picture cut to what counts.
-
-    Attributes:
-        picture: uint8 (h, w, 3), outside painted over in the mean colour of the inside.
-        inside: bool (h, w); None if all of it counts.
-        box: (left, top, right, bottom) of it in the whole picture.
-        size: (H, W) of the whole picture.
-    """
-
-    picture: np.ndarray
-    inside: np.ndarray | None
-    box: tuple[int, int, int, int]
-    size: tuple[int, int]
-
-    def whole(self, values: np.ndarray) -> np.ndarray:
-        """A map float32 (h, w) in its place in one of the whole picture (H, W); 0 outside."""
-        left, top, right, bottom = self.box
-        placed = np.zeros(self.size, np.float32)
-        placed[top:bottom, left:right] = values if self.inside is None else np.where(self.inside, values, 0)
-        return placed
+Part = tuple[np.ndarray, "np.ndarray | None"]  # what is looked at, uint8 (h, w, 3), and the bool (h, w) of it that counts; None: all
 
 
 @dataclass(frozen=True)
@@ -88,11 +67,6 @@ class Roi:
     look: str | None
     ignore: str | None
 
-    @classmethod
-    def of(cls, look: str | None, ignore: str | None) -> Roi | None:
-        """None where everything counts."""
-        return None if look is None and ignore is None else cls(look, ignore)
-
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """bool (H, W) of a picture of that size, True where it counts; read-only.
 
@@ -101,21 +75,31 @@ class Roi:
         """
         return _mask(self, size)
 
-    def cut(self, picture: np.ndarray) -> Cut:
-        """The part of a picture uint8 (H, W, 3) that counts.
+    def box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) around what counts of a picture (H, W)."""
+        return _box(self, size)
+
+    def whole(self, values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """A map float32 of the box in its place in one of the whole picture (H, W); 0 outside of what counts."""
+        left, top, right, bottom = _box(self, size)
+        placed = np.zeros(size, np.float32)
+        placed[top:bottom, left:right] = np.where(self.mask(size)[top:bottom, left:right], values, 0)
+        return placed
+
+    def cut(self, picture: np.ndarray) -> Part:
+        """The box of a picture uint8 (H, W, 3), outside painted over in the mean colour of the inside.
 
         Raises:
             ConfigError: as of `mask`.
         """
         size = (picture.shape[0], picture.shape[1])
-        mask, box = self.mask(size), _box(self, size)
-        left, top, right, bottom = box
+        mask, (left, top, right, bottom) = self.mask(size), _box(self, size)
         part, inside = picture[top:bottom, left:right], mask[top:bottom, left:right]
         if inside.all():
-            return Cut(np.ascontiguousarray(part), None, box, size)
+            return np.ascontiguousarray(part), None
         painted = part.copy()
         painted[~inside] = part[inside].mean(0).round().astype(np.uint8)
-        return Cut(painted, inside, box, size)
+        return painted, inside
 
 
 def patches_inside(inside: np.ndarray, grid: tuple[int, int], shown: tuple[float, float]) -> np.ndarray:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from vlad.pictures.roi import Part
+
 
 def rotations(picture: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The picture uint8 (H, W, 3) turned about its centre by `count` evenly spread angles from 0 on, each with the bool mask (H, W) of
@@ -14,6 +16,16 @@ def rotations(picture: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.
     yield picture, np.ones(picture.shape[:2], bool)
     for number in range(1, count):
         yield _warp(picture, degrees=360 * number / count)
+
+
+def turned_parts(part: Part, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    """As `rotations`, with what counts of the turned picture: bool (H, W), or None for all of it."""
+    picture, inside = part
+    if inside is None:
+        yield from ((turned, mask, None) for turned, mask in rotations(picture, count))
+        return
+    for (turned, mask), (moved, _) in zip(rotations(picture, count), rotations(inside.astype(np.uint8) * 255, count), strict=True):
+        yield turned, mask, (moved > 127) & mask
 
 
 def valid_patches(mask: np.ndarray, grid: tuple[int, int], shown: tuple[float, float]) -> np.ndarray:

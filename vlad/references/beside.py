@@ -44,7 +44,9 @@ class Opinion:
         return cls(scored.score, heat, scored.parts)
 
 
-def join(found: Sequence[Comparison], opinions: Sequence[Opinion], weight: float) -> list[Comparison]:
+def join(
+    found: Sequence[Comparison], opinions: Sequence[Opinion], weight: float, inside: Sequence[np.ndarray | None] | None = None
+) -> list[Comparison]:
     """The comparisons of a product's pictures with the opinions mixed in, on the scale of the comparisons.
 
     Scores are joined as deviations from their centres in spreads. Maps are joined after the opinions' are stretched such that their usual
@@ -54,18 +56,21 @@ def join(found: Sequence[Comparison], opinions: Sequence[Opinion], weight: float
         found: of the pictures with each other.
         opinions: of the same pictures.
         weight: of the opinions, in [0, 1].
+        inside: bool (P,) of each picture, the patches that count; None: all. The others stay 0.
     """
     import torch
 
+    given = [None] * len(found) if inside is None else inside
+    counts = [np.ones(len(one.distances), bool) if some is None else some for one, some in zip(found, given, strict=True)]
     own, other = (batch_threshold([one.score for one in some]) for some in (found, opinions))
     heats = [one.heat.astype(np.float32).ravel() for one in opinions]
     maps = [one.distances.cpu().numpy() for one in found]
-    (low, high), (other_low, other_high) = (_range(some) for some in (maps, heats))
+    (low, high), (other_low, other_high) = (_range([one[some] for one, some in zip(kind, counts, strict=True)]) for kind in (maps, heats))
     stretch = (high - low) / max(other_high - other_low, 1e-6)
     joined = []
-    for one, opinion, values, heat in zip(found, opinions, maps, heats, strict=True):
+    for one, opinion, values, heat, some in zip(found, opinions, maps, heats, counts, strict=True):
         z = (1 - weight) * own.z([one.score])[0] + weight * other.z([opinion.score])[0]
-        mixed = (1 - weight) * values + weight * (low + (heat - other_low) * stretch)
+        mixed = np.where(some, (1 - weight) * values + weight * (low + (heat - other_low) * stretch), 0)
         score = min(1.0, own.at(z))
         joined.append(Comparison(score, torch.from_numpy(mixed.clip(0, 1).astype(np.float32)), one.grid, one.shown))
     return joined

@@ -79,7 +79,7 @@ def fit_memory(
         memory.settle(len(memory.references) + len(found))
         # Sorted, so that the order in which they were given never matters, to a coreset neither.
         ordered = [found[key] for key in sorted(found)]
-        memory.add(((reference, seen.again(reference)) for reference in ordered), encoder, scorer.crops)
+        memory.add(((reference, seen.again(reference)) for reference in ordered), encoder, scorer.parts)
         if memory.settings.foreground and memory.foreground is None:
             notes.append("the part does not stand out from its background clearly enough; the whole picture is looked at")
     notes += calibrate(memory, scorer, seen=seen)

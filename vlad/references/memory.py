@@ -14,11 +14,12 @@ import numpy as np
 from vlad.config import DetectorConfig
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.reading import read_image
-from vlad.references.augment import rotations, valid_patches
+from vlad.pictures.roi import Part
+from vlad.references.augment import turned_parts, valid_patches
 from vlad.references.calibration import Calibration
 from vlad.scoring.base import PATCHES, window_bank
 from vlad.scoring.methods import find_method
-from vlad.scoring.pictures import Conditions
+from vlad.scoring.pictures import Conditions, of_inside
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +95,8 @@ class MemorySettings:
     coreset: float | None = None
     foreground: bool = False
     tile: int | None = None
+    roi: str | None = None
+    ignore: str | None = None
 
 
 class ReferenceMemory:
@@ -148,6 +151,11 @@ class ReferenceMemory:
         return self.settings.scorer
 
     @property
+    def same_framing(self) -> bool:
+        """True if the method compares place with place."""
+        return self._method.same_framing
+
+    @property
     def takes_coreset(self) -> bool:
         """False if the method keeps no tokens that could be left out."""
         return self._method.takes_coreset
@@ -158,14 +166,14 @@ class ReferenceMemory:
         return self.settings.scales if self._method.needs_windows else ()
 
     def add(
-        self, pictures: Iterable[tuple[Reference, np.ndarray]], encoder: Encoder, views: Callable[[np.ndarray], Iterator[np.ndarray]]
+        self, pictures: Iterable[tuple[Reference, np.ndarray]], encoder: Encoder, parts: Callable[[np.ndarray], Iterator[Part]]
     ) -> None:
         """Look at normal pictures uint8 (H, W, 3) and remember them.
 
         Args:
             pictures: read as they are needed.
             encoder: the backbones.
-            views: the crops of a picture to remember beside it, in which a tiled picture will be looked at.
+            parts: all that is looked at of a picture, the first the whole; see `PictureScorer.parts`.
         """
         from vlad.scoring.foreground import find_foreground
 
@@ -174,12 +182,14 @@ class ReferenceMemory:
         for reference, picture in pictures:
             number, self._next = self._next, self._next + 1
             self.references[number] = reference
-            for is_whole, shown in ((True, picture), *((False, crop) for crop in views(picture))):
-                for turn, (turned, mask) in enumerate(rotations(shown, self.settings.rotations or 1)):
-                    (view,) = encoder.see([turned], patches=True, scales=self.scales, text=is_whole and turn == 0)
+            for place, (shown, inside) in enumerate(parts(picture)):
+                for turn, (turned, mask, turned_inside) in enumerate(turned_parts((shown, inside), self.settings.rotations or 1)):
+                    is_first = place == turn == 0
+                    (seen,) = encoder.see([turned], patches=True, scales=self.scales, text=is_first)
+                    view = of_inside(seen, turned_inside)
                     pending.take(number, view, mask)
                     self._check_grid(view, "a reference")
-                    if is_whole and turn == 0:
+                    if is_first:
                         self.embeddings[number] = view.embedding
                         first.append(view)
         pending.finish()
@@ -309,10 +319,12 @@ class _Pending:
         assert view.patches is not None
         patches = view.patches
         valid = torch.from_numpy(valid_patches(mask, patches.grid, patches.shown)).to(patches.tokens.device)
-        self._put(PATCHES, patches.tokens[valid], number)
+        # Where a method compares place with place, all places are kept.
+        inside = torch.ones_like(valid) if view.inside is None or self._memory.same_framing else view.inside
+        self._put(PATCHES, patches.tokens[valid & inside], number)
         for scale, values in view.windows.items():
-            inside = valid[window_indices(patches.grid, scale).to(valid.device)].all(1)
-            self._put(window_bank(scale), values[0][inside], number)
+            indices = window_indices(patches.grid, scale).to(valid.device)
+            self._put(window_bank(scale), values[0][valid[indices].all(1) & inside[indices].any(1)], number)
 
     def finish(self) -> None:
         """Hand over what is left."""

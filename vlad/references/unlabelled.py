@@ -12,17 +12,20 @@ import numpy as np
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.batches import read_batches
 from vlad.pictures.reading import ImageSource, describe_source, read_image
-from vlad.references.augment import rotations, valid_patches
+from vlad.pictures.roi import patches_inside
+from vlad.references.augment import turned_parts, valid_patches
 from vlad.references.beside import Opinion, join
 from vlad.references.memory import fingerprint
 from vlad.scoring.base import Comparison, mean_of_top
 from vlad.scoring.batch_threshold import FEWEST, batch_threshold
+from vlad.scoring.pictures import of_inside, upsampled
 from vlad.scoring.products import product_groups, unlikeness
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.encoder import Encoder, View
+    from vlad.pictures.roi import Part, Roi
     from vlad.scoring.mutual import TokenStore
     from vlad.scoring.pictures import Scored
 
@@ -98,6 +101,7 @@ class Judged:
         threshold, mask_threshold: from the scores of its group; None where that is too small to tell, or no group at all.
         scores: rank in [0, 1], robust z, size of the group, and whether its pictures were turned.
         undecided: why the group has no thresholds, in words; empty if it has.
+        roi: the part of the picture that counts; None: all of it.
     """
 
     source: ImageSource
@@ -109,6 +113,17 @@ class Judged:
     mask_threshold: float | None
     scores: dict[str, float]
     undecided: str
+    roi: Roi | None = None
+
+    def heat(self) -> np.ndarray | None:
+        """Map float32 (H, W) of the distances, 0 outside of what counts; None without a comparison."""
+        found = self.comparison
+        if found is None:
+            return None
+        if self.roi is None:
+            return upsampled(found.distances[None], found.grid, found.shown, self.size)
+        left, top, right, bottom = self.roi.box(self.size)
+        return self.roi.whole(upsampled(found.distances[None], found.grid, found.shown, (bottom - top, right - left)), self.size)
 
 
 @dataclass
@@ -121,6 +136,7 @@ class _Seen:
     embedding: np.ndarray
     grid: tuple[int, int]
     shown: tuple[float, float]
+    inside: Tensor | None = None
     opinion: Opinion | None = None
     group: int = 0
     comparison: Comparison | None = None
@@ -138,6 +154,7 @@ def judge(
     on_progress: Callable[[str, int, int], None] | None = None,
     beside: Callable[[list[np.ndarray]], Sequence[Scored]] | None = None,
     beside_weight: float = 0.5,
+    roi: Roi | None = None,
 ) -> list[Judged | ImageReadError]:
     """Judge pictures by each other, each kind of product for itself.
 
@@ -154,6 +171,7 @@ def judge(
         beside: scores and maps of pictures from references or words, to be joined with those from the other pictures; None leaves it at
             these.
         beside_weight: of `beside`, in [0, 1].
+        roi: the part of each picture that counts; None: all of it.
 
     Returns:
         One entry for each picture in the order given, or with `on_error` "return" the error of an unreadable one.
@@ -166,7 +184,9 @@ def judge(
     with TokenStore() as straight:
         for batch in read_batches(sources, batch_size, on_error=on_error, max_pixels=max_pixels):
             readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
-            views = iter(encoder.see(readable, patches=True, text=False))
+            cuts = [(picture, None) if roi is None else roi.cut(picture) for picture in readable]
+            seen_cuts = encoder.see([picture for picture, _ in cuts], patches=True, text=False)
+            views = (of_inside(view, inside) for view, (_, inside) in zip(seen_cuts, cuts, strict=True))
             others = None if beside is None else iter(beside(readable))
             for source, picture in batch:
                 if isinstance(picture, ImageReadError):
@@ -174,8 +194,9 @@ def judge(
                     continue
                 view = next(views)
                 assert view.patches is not None
-                straight.append([smooth(view.patches.tokens, view.patches.grid)])
-                outcome.append(_remember(source, picture, view, None if others is None else next(others)))
+                tokens = smooth(view.patches.tokens, view.patches.grid)
+                straight.append([tokens if view.inside is None else tokens[view.inside]])
+                outcome.append(_remember(source, picture, view, None if others is None else next(others), roi))
             tell("look", len(outcome), len(sources))
         seen = [entry for entry in outcome if isinstance(entry, _Seen)]
         if not seen:
@@ -187,7 +208,7 @@ def judge(
         bounds = {}
         for group in sorted({entry.group for entry in seen}):
             indices = [index for index, entry in enumerate(seen) if entry.group == group]
-            is_turned = _compare(seen, indices, straight, encoder, settings, max_pixels, top_share, tell)
+            is_turned = _compare(seen, indices, straight, encoder, settings, max_pixels, top_share, tell, roi)
             if settings.rescore > 1 and len(indices) > 1:
                 _rescore([seen[index] for index in indices], settings.rescore)
             if beside is not None and len(indices) >= FEWEST:
@@ -195,7 +216,7 @@ def judge(
             is_kin = kin is None or unlikeness(np.stack([seen[index].embedding for index in indices])) <= kin
             undecided = why_undecided(len(indices)) or ("" if is_kin else _UNLIKE.format(len(indices)))
             bounds[group] = _Bounds.of([seen[index].comparison for index in indices], is_turned, settings.expect_anomalous, undecided)
-    return [entry if isinstance(entry, ImageReadError) else _judged(entry, bounds[entry.group]) for entry in outcome]
+    return [entry if isinstance(entry, ImageReadError) else _judged(entry, bounds[entry.group], roi) for entry in outcome]
 
 
 def kinds_of(judged: Iterable[Judged | ImageReadError]) -> str:
@@ -210,11 +231,14 @@ def kinds_of(judged: Iterable[Judged | ImageReadError]) -> str:
     return f"{len(groups)} kinds of product ({', '.join(named)})"
 
 
-def _remember(source: ImageSource, picture: np.ndarray, view: View, other: Scored | None) -> _Seen:
+def _remember(source: ImageSource, picture: np.ndarray, view: View, other: Scored | None, roi: Roi | None) -> _Seen:
     assert view.patches is not None
     grid, shown, size = view.patches.grid, view.patches.shown, (picture.shape[0], picture.shape[1])
+    if other is not None and other.map is not None and roi is not None:
+        left, top, right, bottom = roi.box(size)
+        other = replace(other, map=other.map[top:bottom, left:right])
     opinion = None if other is None else Opinion.of(other, grid, shown)
-    return _Seen(source, size, fingerprint(picture), view.embedding.cpu().numpy(), grid, shown, opinion)
+    return _Seen(source, size, fingerprint(picture), view.embedding.cpu().numpy(), grid, shown, view.inside, opinion)
 
 
 def _rescore(group: Sequence[_Seen], most: int) -> None:
@@ -228,7 +252,8 @@ def _rescore(group: Sequence[_Seen], most: int) -> None:
 
 def _join(group: Sequence[_Seen], weight: float) -> None:
     known = [(entry, entry.comparison, entry.opinion) for entry in group if entry.comparison is not None and entry.opinion is not None]
-    joined = join([found for _, found, _ in known], [opinion for *_, opinion in known], weight)
+    inside = [None if entry.inside is None else entry.inside.cpu().numpy() for entry, *_ in known]
+    joined = join([found for _, found, _ in known], [opinion for *_, opinion in known], weight, inside)
     for (entry, *_), comparison in zip(known, joined, strict=True):
         entry.comparison = comparison
 
@@ -242,6 +267,7 @@ def _compare(
     max_pixels: int,
     top_share: float,
     tell: Callable[[str, int, int], None],
+    roi: Roi | None,
 ) -> bool:
     """Compare the pictures of one product with each other; True if they were turned."""
     from vlad.scoring.mutual import SAMPLE, SHARE, TokenStore, choose_plan, mutual_distances
@@ -253,7 +279,7 @@ def _compare(
     sample = [keys[key] for key in sorted(keys)[:SAMPLE]]
     is_turned, share = settings.turned, settings.share
     if len(sample) > 1 and (is_turned is None or share is None):
-        turn = None if is_turned is False else lambda number: _turned_tokens(seen[sample[number]], encoder, max_pixels)
+        turn = None if is_turned is False else lambda number: _turned_tokens(seen[sample[number]], encoder, max_pixels, roi)
         plan = choose_plan([straight[index][0] for index in sample], turn)
         is_turned = plan.angles > 1 if is_turned is None else is_turned
         share = plan.share if share is None else share
@@ -261,7 +287,7 @@ def _compare(
     is_there = not is_turned and len(indices) == len(straight)
     with nullcontext(straight) if is_there else TokenStore() as store:
         for done, index in enumerate([] if is_there else indices, start=1):
-            store.append([straight[index][0], *(_turned_tokens(seen[index], encoder, max_pixels) if is_turned else [])])
+            store.append([straight[index][0], *(_turned_tokens(seen[index], encoder, max_pixels, roi) if is_turned else [])])
             if is_turned:
                 tell("turn", done, len(indices))
         found = mutual_distances(
@@ -273,23 +299,31 @@ def _compare(
         )
         for done, (place, distances) in enumerate(found, start=1):
             entry = seen[indices[place]]
-            entry.comparison = Comparison(mean_of_top(distances, top_share), distances, entry.grid, entry.shown)
+            score = mean_of_top(distances, top_share)
+            if entry.inside is not None:
+                whole = distances.new_zeros(len(entry.inside))
+                whole[entry.inside.to(distances.device)] = distances
+                distances = whole
+            entry.comparison = Comparison(score, distances, entry.grid, entry.shown)
             tell("compare", done, len(indices))
     return bool(is_turned)
 
 
-def _turned_tokens(entry: _Seen, encoder: Encoder, max_pixels: int) -> list[Tensor]:
-    """Tokens of a picture at the further angles, where its pixels are."""
+def _turned_tokens(entry: _Seen, encoder: Encoder, max_pixels: int, roi: Roi | None) -> list[Tensor]:
+    """Tokens of a picture at the further angles, where its pixels are and count."""
     import torch
 
     from vlad.scoring.mutual import ANGLES, smooth
 
     picture = read_image(entry.source, max_pixels=max_pixels)
+    part: Part = (picture, None) if roi is None else roi.cut(picture)
     found = []
-    for turned, mask in list(rotations(picture, ANGLES))[1:]:
+    for turned, mask, inside in list(turned_parts(part, ANGLES))[1:]:
         (view,) = encoder.see([turned], patches=True, text=False)
         assert view.patches is not None
         valid = torch.from_numpy(valid_patches(mask, view.patches.grid, view.patches.shown))
+        if inside is not None:
+            valid &= torch.from_numpy(patches_inside(inside, view.patches.grid, view.patches.shown))
         found.append(smooth(view.patches.tokens, view.patches.grid)[valid.to(view.patches.tokens.device)])
     return found
 
@@ -315,7 +349,7 @@ class _Bounds:
         return cls(scores, is_turned, min(image, 1.0), min(pixel, 1.0), "")
 
 
-def _judged(entry: _Seen, bounds: _Bounds) -> Judged:
+def _judged(entry: _Seen, bounds: _Bounds, roi: Roi | None) -> Judged:
     parts = {
         "mutual_group": float(entry.group),
         "mutual_pictures": float(max(1, len(bounds.scores))),
@@ -334,4 +368,4 @@ def _judged(entry: _Seen, bounds: _Bounds) -> Judged:
             "mutual_z": (score - middle) / spread if spread > 0 else 0.0,
         }
     limits = (bounds.threshold, bounds.mask_threshold)
-    return Judged(entry.source, entry.size, entry.group, entry.comparison, entry.embedding, *limits, parts, bounds.undecided)
+    return Judged(entry.source, entry.size, entry.group, entry.comparison, entry.embedding, *limits, parts, bounds.undecided, roi)

@@ -15,6 +15,7 @@ from vlad.scoring.batch_threshold import FEWEST
 if TYPE_CHECKING:
     from vlad.backbones.encoder import Encoder
     from vlad.pictures.reading import ImageSource
+    from vlad.pictures.roi import Roi
 
 MANY = 32  # above so many references a coreset keeps the detector fast
 CORESET = 0.1  # share of their tokens that is then kept
@@ -40,6 +41,7 @@ def sort_out(
     encoder: Encoder,
     settings: MutualSettings,
     *,
+    roi: Roi | None = None,
     max_pixels: int = 100_000_000,
     top_share: float = 0.01,
     on_error: str = "warn",
@@ -49,7 +51,7 @@ def sort_out(
 
     Args:
         images: pictures, folders, or a mixture; see `read_image`. Each is read again when it is remembered.
-        encoder, settings, max_pixels, top_share, on_progress: as of `judge`.
+        encoder, settings, roi, max_pixels, top_share, on_progress: as of `judge`.
         on_error: an unreadable picture is reported ("warn") or raises its ImageReadError ("raise").
 
     Raises:
@@ -64,6 +66,7 @@ def sort_out(
         each_picture(sources, failed, on_error),
         encoder,
         settings,
+        roi=roi,
         max_pixels=max_pixels,
         top_share=top_share,
         on_error="raise" if on_error == "raise" else "return",

@@ -41,6 +41,8 @@ class WinClip(Method):
         patches = view.patches
         windows = {scale: banks[window_bank(scale)].distances(values[0], without=without) for scale, values in view.windows.items()}
         distances = winclip_map(banks[PATCHES].distances(patches.tokens, without=without), windows, patches.grid)
+        if view.inside is not None:
+            distances = distances * view.inside
         return Comparison(float(distances.max()), distances, patches.grid, patches.shown)
 
 

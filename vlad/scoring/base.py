@@ -96,8 +96,8 @@ class Method:
         foreground: Foreground | None = None,
         without: int | None = None,
     ) -> Comparison:
-        """How far a view lies from what the banks hold: the distance of each patch token, 0 outside the foreground if there is one; the
-        score is the mean of the highest `top_share` (AnomalyDINO, arXiv 2405.14529).
+        """How far a view lies from what the banks hold: the distance of each patch token, 0 outside the foreground if there is one and
+        outside the region of interest; the score is the mean of the highest `top_share` (AnomalyDINO, arXiv 2405.14529).
 
         Raises:
             ConfigError: the tokens are of another width than those remembered, or nothing is left to compare with.
@@ -107,10 +107,15 @@ class Method:
         distances = banks[PATCHES].distances(patches.tokens, without=without)
         if foreground is not None:
             distances = distances * foreground.mask(patches.tokens, patches.grid)
-        return Comparison(mean_of_top(distances, top_share), distances, patches.grid, patches.shown)
+        if view.inside is not None:
+            distances = distances * view.inside
+        return Comparison(mean_of_top(distances, top_share, view.inside), distances, patches.grid, patches.shown)
 
 
-def mean_of_top(distances: Tensor, share: float) -> float:
-    """Mean of the highest `share` of the patch distances (P,), of one patch at least (AnomalyDINO, arXiv 2405.14529, section 3.2)."""
+def mean_of_top(distances: Tensor, share: float, inside: Tensor | None = None) -> float:
+    """Mean of the highest `share` of the patch distances (P,), of one patch at least (AnomalyDINO, arXiv 2405.14529, section 3.2); with a
+    bool (P,) of those patches alone that are `inside`."""
+    if inside is not None:
+        distances = distances[inside]
     count = max(1, round(share * distances.numel()))
     return float(distances.topk(count).values.mean())

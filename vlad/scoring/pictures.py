@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vlad.pictures.roi import Part, Roi, in_short, patches_inside
 from vlad.pictures.tiling import TileGrid
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Conditions:
         scorer: the scoring method.
         top_share: share of the patches whose mean is the score.
         tile, tile_overlap: how large pictures are looked at; the overlap is None without tiles.
+        roi, ignore: where is looked.
         text_weight: weight of the text score. Where it is 0 the words decide nothing, and all below is None.
         scales, temperature, prompts, noun: windows, softmax temperature, fingerprint of the prompt set and class name of the text score.
     """
@@ -97,11 +99,17 @@ class Conditions:
     temperature: float | None = None
     prompts: str | None = None
     noun: str | None = None
+    roi: str | None = None
+    ignore: str | None = None
 
     def changed(self, before: Conditions) -> list[str]:
         """Each field that differs from `before`, as "NAME=NOW instead of BEFORE"."""
         names = (field.name for field in fields(self) if getattr(self, field.name) != getattr(before, field.name))
-        return [f"{name}={getattr(self, name)!r} instead of {getattr(before, name)!r}" for name in names]
+        return [f"{name}={self._shown(name)} instead of {before._shown(name)}" for name in names]
+
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        return in_short(value) if name in ("roi", "ignore") else repr(value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +133,7 @@ class PictureScorer:
         tile_overlap: share of a tile's side that neighbours share at least.
         maps: False gives image scores alone.
         batch_size: pictures or tiles that go through a backbone together.
+        roi: the part of each picture that counts; None: all of it.
     """
 
     encoder: Encoder
@@ -136,6 +145,7 @@ class PictureScorer:
     tile_overlap: float = 0.25
     maps: bool = True
     batch_size: int = 8
+    roi: Roi | None = None
 
     @property
     def conditions(self) -> Conditions:
@@ -157,42 +167,52 @@ class PictureScorer:
             temperature=None if text is None else text.temperature,
             prompts=None if text is None else text.prompts,
             noun=None if text is None else text.noun,
+            roi=None if self.roi is None else self.roi.look,
+            ignore=None if self.roi is None else self.roi.ignore,
         )
 
-    def crops(self, picture: np.ndarray) -> Iterator[np.ndarray]:
-        """The tiles in which a picture uint8 (H, W, 3) of this size is looked at beside the whole; none if it fits in one."""
-        if self.tile is None or max(picture.shape[:2]) <= self.tile:
-            return iter(())
-        return _tiles(picture, self._tile_grid(picture, self.tile))
+    def parts(self, picture: np.ndarray) -> Iterator[Part]:
+        """All that is looked at of a picture uint8 (H, W, 3): what counts of it, and then, if that is larger than a tile, its tiles."""
+        whole: Part = (picture, None) if self.roi is None else self.roi.cut(picture)
+        yield whole
+        if self.tile is not None and max(whole[0].shape[:2]) > self.tile:
+            yield from (tile for tile in _tiles(whole, self._tile_grid(whole[0], self.tile)) if _counts(tile))
 
     def score(self, pictures: list[np.ndarray], *, without: int | None = None) -> list[Scored]:
         """Score pictures uint8 (H, W, 3): those that fit in a tile in one batch, each larger one by its tiles; as if the reference
         numbered `without` had never been added."""
-        is_large = [self.tile is not None and max(picture.shape[:2]) > self.tile for picture in pictures]
-        small = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if not large], self.maps, without))
-        whole = iter(self._score([p for p, large in zip(pictures, is_large, strict=True) if large], False, without))
+        if self.roi is None:
+            return self._score_parts([(picture, None) for picture in pictures], without)
+        found = self._score_parts([self.roi.cut(picture) for picture in pictures], without)
+        sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
+        placed = (None if one.map is None else self.roi.whole(one.map, size) for one, size in zip(found, sizes, strict=True))
+        return [replace(one, map=values) for one, values in zip(found, placed, strict=True)]
+
+    def _score_parts(self, parts: list[Part], without: int | None) -> list[Scored]:
+        is_large = [self.tile is not None and max(picture.shape[:2]) > self.tile for picture, _ in parts]
+        small = iter(self._score([part for part, large in zip(parts, is_large, strict=True) if not large], self.maps, without))
+        whole = iter(self._score([part for part, large in zip(parts, is_large, strict=True) if large], False, without))
         return [
-            self._score_tiles(picture, next(whole), without) if large else next(small)
-            for picture, large in zip(pictures, is_large, strict=True)
+            self._score_tiles(part, next(whole), without) if large else next(small) for part, large in zip(parts, is_large, strict=True)
         ]
 
-    def _score(self, pictures: list[np.ndarray], maps: bool, without: int | None) -> list[Scored]:
-        """Score each picture as a whole, in one batch."""
+    def _score(self, parts: list[Part], maps: bool, without: int | None) -> list[Scored]:
+        """Score each part as a whole, in one batch."""
         weight = 1.0 if self.memory is None else self.text_weight
         scales = set(self.text.scales if self.text is not None and maps and weight > 0 else ())
         scales |= set(() if self.memory is None else self.memory.scales)
         # Without a weight, text alone is no reason for a pass of its own.
         patches = self.memory is not None or (self.text is not None and self.text.rarity > 0)
-        views = self.encoder.see(pictures, patches=patches, scales=tuple(sorted(scales)), text=weight > 0)
+        views = self.encoder.see([picture for picture, _ in parts], patches=patches, scales=tuple(sorted(scales)), text=weight > 0)
         # One by one, so that a picture's score is bit for bit the same in every batch.
-        return [self._fuse(view, picture.shape[:2], weight, maps, without) for view, picture in zip(views, pictures, strict=True)]
+        return [self._fuse(of_inside(view, part[1]), part, weight, maps, without) for view, part in zip(views, parts, strict=True)]
 
-    def _fuse(self, view: View, size: tuple[int, ...], weight: float, maps: bool, without: int | None) -> Scored:
+    def _fuse(self, view: View, part: Part, weight: float, maps: bool, without: int | None) -> Scored:
         import torch
 
         from vlad.scoring.base import mean_of_top
 
-        height, width = size[:2]
+        height, width = part[0].shape[:2]
         text = self._score_text(view, maps and weight > 0)
         score, anomaly_map, parts = 0.0, None, {}
         if text is not None:
@@ -203,7 +223,7 @@ class PictureScorer:
             parts["text_map_max"] = float(text.multi_scale.max())
         if self.memory is None and self.text is not None and self.text.rarity > 0 and view.patches is not None:
             rare = self._score_rarity(view.patches)
-            parts["rarity"] = mean_of_top(rare, self.top_share)
+            parts["rarity"] = mean_of_top(rare, self.top_share, view.inside)
             score = float(self.text.with_rarity(torch.tensor(score), torch.tensor(parts["rarity"])))
             if anomaly_map is not None:
                 spread = torch.from_numpy(upsampled(rare[None], view.patches.grid, view.patches.shown, (height, width)))
@@ -217,6 +237,8 @@ class PictureScorer:
                 distances = (1 - weight) * upsampled(found.distances[None], found.grid, found.shown, (height, width))
                 anomaly_map = distances if anomaly_map is None else anomaly_map + distances
         if anomaly_map is not None:
+            if part[1] is not None:
+                anomaly_map = np.where(part[1], anomaly_map, np.float32(0))
             is_text_alone = self.memory is None and "rarity" not in parts
             parts["map_max"] = parts.pop("text_map_max") if is_text_alone else float(anomaly_map.max())
         return Scored(score, anomaly_map, parts, view.embedding.cpu().numpy())
@@ -235,16 +257,21 @@ class PictureScorer:
 
         return rarity(patches.tokens[None], patches.grid)[0]
 
-    def _score_tiles(self, picture: np.ndarray, whole: Scored, without: int | None) -> Scored:
+    def _score_tiles(self, part: Part, whole: Scored, without: int | None) -> Scored:
         """The blended map of a picture's tiles; its score is the highest of the tiles and of the whole, so that a small defect counts."""
         assert self.tile is not None  # only a larger picture than a tile comes here
-        grid = self._tile_grid(picture, self.tile)
+        grid = self._tile_grid(part[0], self.tile)
         best: list[float] = []
 
         def tile_maps() -> Iterator[np.ndarray]:
-            crops = _tiles(picture, grid)
-            while some := list(islice(crops, self.batch_size)):
-                for scored in self._score(some, self.maps, without):
+            tiles = _tiles(part, grid)
+            while some := list(islice(tiles, self.batch_size)):
+                found = iter(self._score([tile for tile in some if _counts(tile)], self.maps, without))
+                for tile in some:
+                    if not _counts(tile):
+                        yield np.zeros(tile[0].shape[:2], np.float32)
+                        continue
+                    scored = next(found)
                     best.append(scored.score)
                     if scored.map is not None:
                         yield scored.map
@@ -260,9 +287,26 @@ class PictureScorer:
         return TileGrid.over(picture.shape[0], picture.shape[1], tile, overlap=self.tile_overlap, least=self.encoder.size)
 
 
-def _tiles(picture: np.ndarray, grid: TileGrid) -> Iterator[np.ndarray]:
-    """Crops of the picture, in the order of the grid's boxes."""
-    return (picture[top:bottom, left:right] for left, top, right, bottom in grid.boxes())
+def _tiles(part: Part, grid: TileGrid) -> Iterator[Part]:
+    """Crops of a picture and of what counts of it, in the order of the grid's boxes."""
+    picture, inside = part
+    for left, top, right, bottom in grid.boxes():
+        yield picture[top:bottom, left:right], None if inside is None else inside[top:bottom, left:right]
+
+
+def _counts(part: Part) -> bool:
+    """Whether anything of a tile does."""
+    return part[1] is None or bool(part[1].any())
+
+
+def of_inside(view: View, inside: np.ndarray | None) -> View:
+    """The view of a picture of which only bool (h, w) counts; None: all of it."""
+    import torch
+
+    if inside is None or view.patches is None:
+        return view
+    found = torch.from_numpy(patches_inside(inside, view.patches.grid, view.patches.shown))
+    return replace(view, inside=found.to(view.patches.tokens.device))
 
 
 def upsampled(values: Tensor, grid: tuple[int, int], shown: tuple[float, float], size: tuple[int, int]) -> np.ndarray:

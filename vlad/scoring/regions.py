@@ -33,6 +33,17 @@ class Region:
         return {**asdict(self), "box": list(self.box), "peak_at": list(self.peak_at)}
 
 
+def large_parts(mask: np.ndarray, area: int) -> np.ndarray:
+    """The bool mask (H, W) without its 8-connected parts of fewer than `area` pixels."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(mask, structure=np.ones((3, 3), dtype=bool))
+    is_large = np.bincount(labels.ravel()) >= area
+    is_large[0] = False
+    large: np.ndarray = is_large[labels]
+    return large
+
+
 def find_regions(anomaly_map: np.ndarray, mask: np.ndarray) -> tuple[Region, ...]:
     """The 8-connected parts of the bool mask (H, W), the one with the highest peak of the float map (H, W) first."""
     from scipy import ndimage
