@@ -6,18 +6,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
 from vlad.config import DetectorConfig
-from vlad.core import DetectorCore
+from vlad.core.fitting import Fitting
 from vlad.errors import ConfigError, ImageReadError, warn
 from vlad.pictures.batches import check_reading, is_one_picture, read_batches
 from vlad.pictures.reading import ImageSource
 from vlad.prediction import Prediction
-from vlad.references.fitting import forget
-from vlad.references.memory import Reference, ReferenceMemory
 
 if TYPE_CHECKING:
     from vlad.monitor import DriftMonitor
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 _NO_PLACES = "min_area asks how large a marked place is, and without maps there is none; leave min_area out, or ask for maps"
 
 
-class AnomalyDetector(DetectorCore):
+class AnomalyDetector(Fitting):
     """Finds visual anomalies with words alone (zero-shot, WinCLIP, arXiv 2303.14814), or with words and a few normal pictures (few-shot).
 
     ```python
@@ -49,83 +47,6 @@ class AnomalyDetector(DetectorCore):
         ConfigError: a setting is unknown or out of range, a scale does not fit on the backbone's grid, or a scorer the backbone.
         PromptError: the prompt set is missing or malformed.
     """
-
-    def fit(
-        self,
-        references: ImageSource | Iterable[ImageSource],
-        *,
-        class_name: str | None = None,
-        on_error: Literal["warn", "raise"] = "warn",
-    ) -> Self:
-        """Remember normal pictures; from here on pictures are compared with them, and the threshold comes from them.
-
-        Replaces what was remembered before; if it fails, that stays. The order of the references never matters. A duplicate is left
-        out, because it would make the leave-one-out threshold too strict.
-
-        Args:
-            references: good pictures of the same kind of part, 1 to some 1,000; paths, folders, or whatever `read_image` takes.
-            class_name: noun for the prompts from now on; None keeps the detector's.
-            on_error: an unreadable reference is named in a warning and left out ("warn"), or raises its ImageReadError ("raise").
-
-        Returns:
-            The detector itself. `fit_report` then says what was left out and what is odd; so do warnings.
-
-        Raises:
-            ImageReadError: no reference could be read, or one could not and `on_error` is "raise".
-            ConfigError: no references.
-        """
-        config = self.config if class_name is None else replace(self.config, class_name=class_name)
-        self._remember(ReferenceMemory(self._memory_settings()), references, on_error, config)
-        return self
-
-    def fit_unlabelled(
-        self,
-        images: ImageSource | Iterable[ImageSource],
-        *,
-        class_name: str | None = None,
-        settings: MutualSettings | None = None,
-        on_error: Literal["warn", "raise"] = "warn",
-        on_progress: Callable[[str, int, int], None] | None = None,
-    ) -> Self:
-        """`fit` for pictures of one product that nobody has sorted: they are judged by each other, as in `predict_mutual`, and those that
-        stand out are left out. It cannot know whether that is a defect, so look at them: `fit_report.stood_out`, highest score first. More
-        than 32 others are thinned out to a tenth of their tokens unless `coreset` is set (MuSc, arXiv 2401.16753; PatchCore, 2106.08265).
-
-        Args:
-            images: at least eight, most of them good; paths, folders, or whatever `read_image` takes; each is read twice or more.
-            class_name, on_error: see `fit`.
-            settings, on_progress: see `predict_mutual_iter`.
-
-        Raises:
-            ImageReadError: a picture cannot be read and `on_error` is "raise".
-            ConfigError: fewer than eight can be read, or they show several kinds of product.
-        """
-        config = self.config if class_name is None else replace(self.config, class_name=class_name)
-        self._remember_unlabelled(images, settings, on_error, config, on_progress)
-        return self
-
-    def add_references(self, references: ImageSource | Iterable[ImageSource], *, on_error: Literal["warn", "raise"] = "warn") -> Self:
-        """Remember more normal pictures beside those of `fit`, and calibrate anew; see there.
-
-        Pictures that cannot be seen again, such as those of a loaded detector whose files have moved, keep the scores of earlier times in
-        the calibration, and a warning says so; under other settings than at those times that is a ConfigError.
-        """
-        memory = ReferenceMemory(self._memory_settings()) if self.memory is None else self.memory.copy()
-        self._remember(memory, references, on_error, self.config)
-        return self
-
-    def remove_references(self, references: ImageSource | Iterable[ImageSource | Reference]) -> Self:
-        """Forget references, given as pictures or as items of `references`, and calibrate anew, as `add_references` does.
-
-        Raises:
-            ConfigError: one of them is not remembered, or none would be left; nothing is forgotten then.
-        """
-        if self.memory is None:
-            raise ConfigError("there are no references to remove; fit() some first")
-        memory = self.memory.copy()
-        report = forget(memory, self._scorer(memory=memory), references, max_pixels=self.config.max_pixels)
-        self._adopt(memory, report, self.config)
-        return self
 
     def monitor(self, *, warm_up: int = 20, window: int = 20, limit: float = 3.0) -> DriftMonitor:
         """Watches a stream of pictures and says when it has moved away from the references or from its own beginning; see
@@ -257,9 +178,7 @@ class AnomalyDetector(DetectorCore):
                 f"another scale; fit with tile={config.tile}"
             )
         scorer = self._scorer(class_name=class_name, config=config, maps=maps, batch_size=batch_size, memory=self.memory)
-        calibration = None
-        if self.memory is not None:
-            calibration = self._calibration(replace(scorer, maps=True), config)
+        bounds = self._bounds(replace(scorer, maps=True), config)
         noun = self.prompts.noun(class_name or self.config.class_name)
         start = time.perf_counter()
         for batch in read_batches(images, batch_size, on_error=on_error, max_pixels=self.config.max_pixels):
@@ -270,7 +189,7 @@ class AnomalyDetector(DetectorCore):
                 if isinstance(picture, ImageReadError):
                     yield picture
                 else:
-                    yield self._prediction(source, picture, next(scored), config, calibration, noun, seconds)
+                    yield self._prediction(source, picture, next(scored), config, bounds, noun, seconds)
             start = time.perf_counter()
 
     def predict_mutual(

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.base import Backbone, PatchBackbone
+    from vlad.references.labels import Labels
     from vlad.references.memory import MemorySettings, ReferenceMemory
 
 FORMAT = "vlad-detector"
 FORMAT_VERSION = 2  # 2 knows references; 1, which knew none, is still read
 _READABLE = (1, 2)
 _CONFIG, _TEXT, _MEMORY = "config.json", "text_vectors.safetensors", "memory.safetensors"
-_JSON_NAMES = {dict: "an object", str: "a text", NoneType: "null"}
+_JSON_NAMES = {dict: "an object", list: "a list", str: "a text", NoneType: "null"}
 _PAGE = "left_out.html"
 _NEW = ".new"  # ends the names of files that a save has written and not yet put into place
 
@@ -50,7 +51,9 @@ class SavedState:
         prompts, settings: as of `PromptEnsemble.to_dict` and `DetectorConfig.to_dict`.
         text: text vectors (2, D) by noun.
         memory: values and tensors as of `ReferenceMemory.state`, None without references.
+        labels: as of `Labels.to_dict`, None without.
         page: HTML for people, of the unlabelled pictures that were left out of the references; never read again.
+        history, steps: what was done, and the earlier states that are kept; see `vlad.history`.
     """
 
     model: dict[str, Any]
@@ -59,7 +62,10 @@ class SavedState:
     settings: dict[str, Any]
     text: dict[str, Tensor]
     memory: tuple[dict[str, Any], dict[str, Tensor]] | None
+    labels: dict[str, Any] | None = None
     page: str | None = None
+    history: tuple[dict[str, Any], ...] = ()
+    steps: tuple[str, ...] = ()
 
 
 def write_state(folder: Path, state: SavedState) -> Path:
@@ -86,7 +92,10 @@ def write_state(folder: Path, state: SavedState) -> Path:
         "prompts": state.prompts,
         "settings": state.settings,
         "memory": None,
+        "labels": state.labels,
         "left_out": None,
+        "history": list(state.history),
+        "steps": list(state.steps),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +156,9 @@ def read_state(folder: Path) -> SavedState:
         settings=config["settings"],
         text=text,
         memory=memory,
+        labels=config.get("labels"),
+        history=tuple(config.get("history") or ()),
+        steps=tuple(map(str, config.get("steps") or ())),
     )
 
 
@@ -229,6 +241,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         _entry(path, config, name, dict)
     if config.get("memory") is not None:
         _entry(path, config, "memory", dict)
+    for name in ("history", "steps"):
+        if config.get(name) is not None:
+            _entry(path, config, name, list)
     if "text" in config:
         _entry(path, _entry(path, config, "text", dict), "sha256", str, "text.sha256")
     return config
@@ -319,6 +334,22 @@ def restore_memory(folder: Path, state: SavedState, device: torch.device, wanted
             before, now = (in_short(value) if field.name in ("roi", "ignore") else repr(value) for value in (before, now))
             raise ConfigError(f"{folder} was fitted with {field.name}={before}, not {now}; leave the setting out, or fit again")
     return memory
+
+
+def restore_labels(folder: Path, state: SavedState) -> Labels | None:
+    """The labelled pictures of a folder, None without.
+
+    Raises:
+        ConfigError: they are damaged.
+    """
+    from vlad.references.labels import Labels
+
+    if state.labels is None:
+        return None
+    try:
+        return Labels.from_dict(state.labels)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(f"the labels in {folder / _CONFIG} are damaged: {error!r}; copy the folder again, or calibrate again") from error
 
 
 def _sha256(path: Path) -> str:

@@ -27,6 +27,7 @@ ROOMS = (
     "visualization",
     "prediction",
     "persistence",
+    "history",
     "monitor",
     "vlm",
     "core",

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlad.references.calibration import METHODS, Calibration, references_needed, threshold
+from vlad.config import CALIBRATIONS
+from vlad.references.calibration import Calibration, references_needed, threshold
 from vlad.references.shrinkage import IMAGE_PRIOR, PIXEL_PRIOR, shrinkage_bound
 
 SCORES = (0.1, 0.2, 0.3, 0.4)
@@ -36,7 +37,7 @@ def test_by_hand(scores, method, fpr_limit, expected):
     assert threshold(scores, method, fpr_limit) == pytest.approx(expected, abs=1e-6)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.sampled_from(METHODS), st.floats(0.001, 0.5))
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.sampled_from(CALIBRATIONS), st.floats(0.001, 0.5))
 @settings(deadline=None, max_examples=100)
 def test_in_range_and_blind_to_order(scores, method, fpr_limit):
     value = threshold(scores, method, fpr_limit)
@@ -77,7 +78,7 @@ def test_views_cap_the_bound_of_two(scores, views, expected):
     assert threshold(scores, "conformal", 0.05, views=views) == max(scores)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", CALIBRATIONS)
 def test_mirrored_views_are_for_shrinkage_alone(method):
     alone, mirrored = (threshold(VIEWS, method, 0.05, mirrors=mirrors) for mirrors in ((), (0.3, 0.4)))
     assert (alone == mirrored) == (method != "shrinkage")

@@ -158,7 +158,7 @@ class TestOverlay:
 
         assert has_outline(make(picture, spot)) and has_outline(make(picture, spot, threshold=None))
         normal = make(picture, spot, pred_score=0.3)
-        assert not has_outline(normal) and len(normal.regions) == 1
+        assert not has_outline(normal) and normal.regions == () and not normal.pred_mask.any()
 
     @pytest.mark.parametrize("shape", [(3000, 16), (16, 3000), (16, 16)], ids=str)
     def test_any_shape(self, shape):

@@ -248,7 +248,7 @@ def _without_arrays(prediction: Prediction) -> Prediction:
     from dataclasses import replace
 
     light = replace(prediction, anomaly_map=None, embedding=None, _read=_gone)
-    light.__dict__ |= {"regions": prediction.regions, "pred_label": prediction.pred_label}
+    light.__dict__.update(regions=prediction.regions, pred_label=prediction.pred_label)
     return light
 
 

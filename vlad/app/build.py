@@ -12,7 +12,7 @@ from vlad.app import endpoints
 from vlad.app.guard.errors import in_short
 from vlad.app.guard.tasks import Begun
 from vlad.app.service import Service
-from vlad.app.tabs import about, ask, batch, draw, inspect, prompts
+from vlad.app.tabs import about, ask, batch, calibrate, draw, inspect, prompts
 from vlad.app.visit import Visit
 
 UNFIT = "This request does not fit the endpoint: upload files first, and give what /gradio_api/info says that it takes."
@@ -36,6 +36,8 @@ def build_page(service: Service) -> gr.Blocks:
             opening = inspect.build(service, visit)
         with gr.Tab("Batch", id="batch"):
             batch.build(service, visit)
+        with gr.Tab("Calibrate", id="calibrate"):
+            calibrate.build(service, visit)
         with gr.Tab("Draw a defect", id="draw"):
             draw.build(service)
         with gr.Tab("Ask", id="ask") as asking:

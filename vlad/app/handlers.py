@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -71,6 +71,7 @@ def inspect_array(service: Service, visit: Visit, picture: np.ndarray, class_nam
 def inspect_example(service: Service, visit: Visit, example: Example, *, with_references: bool = False) -> Prediction:
     """Inspect an example, on request beside good pictures of the same product, which replace the visitor's."""
     if with_references or service.detector.encoder.joint is None:
+        visit.detector = service.detector.copy()  # labels, and where to look, were of other pictures
         service.fit_example(visit.detector, example)
         visit.references, visit.borrowed = tuple(path.name for path in example.references), True
         visit.thumbnails = tuple(shrink(read_upload(path, service.limits), _THUMBNAIL) for path in example.references)
@@ -97,6 +98,25 @@ def add_references(service: Service, visit: Visit, paths: Sequence[str | Path], 
             f"At most {service.limits.references} good pictures can be compared with here, and these would be "
             f"{len(visit.references) + len(paths)}; choose fewer, or fit a detector on the command line."
         )
+    kept, thumbnails, refused = keep_uploads(service, visit.folder / "references", paths)
+    with service.turn(), noted() as notes:
+        if noun and not visit.references:
+            visit.detector.fit(list(kept), class_name=noun)
+        else:
+            visit.detector.add_references(list(kept))
+    visit.references = (*visit.references, *kept.values())
+    visit.thumbnails = (*visit.thumbnails, *thumbnails)
+    visit.conversation = None
+    return References(visit.references, tuple(refused), tuple(notes))
+
+
+def keep_uploads(service: Service, folder: Path, paths: Sequence[str | Path]) -> tuple[dict[Path, str], list[np.ndarray], list[str]]:
+    """Copies of uploaded pictures in a visitor's folder, with their names as uploaded, which a later calibration looks at again; the same
+    as thumbnails; and why others cannot be read.
+
+    Raises:
+        ImageReadError: none can be read.
+    """
     kept: dict[Path, str] = {}
     thumbnails: list[np.ndarray] = []
     refused: list[str] = []
@@ -108,7 +128,7 @@ def add_references(service: Service, visit: Visit, paths: Sequence[str | Path], 
         except ImageReadError as error:
             refused.append(str(error))
             continue
-        copy = visit.folder / "references" / f"{uuid.uuid4().hex}{Path(path).suffix.lower()[:6]}"
+        copy = folder / f"{uuid.uuid4().hex}{Path(path).suffix.lower()[:6]}"
         copy.parent.mkdir(parents=True, exist_ok=True)
         if is_slow:  # it is decoded again in a turn at the model, for which others wait
             copy = copy.with_suffix(".png")
@@ -119,15 +139,71 @@ def add_references(service: Service, visit: Visit, paths: Sequence[str | Path], 
         kept[copy] = short_name(Path(path).name)
     if not kept:
         raise ImageReadError("; ".join(refused[:3]))
+    return kept, thumbnails, refused
+
+
+def mark(service: Service, visit: Visit, *, is_good: bool) -> tuple[str, ...]:
+    """Correct the verdict on the current picture: a good one is remembered beside the references, a bad one is labelled; then it is looked
+    at again.
+
+    Returns:
+        What vlad notes about it.
+
+    Raises:
+        ConfigError: there is no current picture; or a bad one, and no good ones to tell it from.
+        BusyError: the model is busy.
+    """
+    if visit.picture is None or visit.prediction is None:
+        raise ConfigError("There is no picture yet; drop one, or choose an example.")
+    if is_good and len(visit.references) >= service.limits.references:
+        raise ConfigError(f"At most {service.limits.references} good pictures can be compared with here; on the command line more.")
+    copy = visit.folder / ("references" if is_good else "labels") / f"{uuid.uuid4().hex}.png"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(visit.picture).save(copy, compress_level=1)
     with service.turn(), noted() as notes:
-        if noun and not visit.references:
-            visit.detector.fit(list(kept), class_name=noun)
+        if is_good:
+            visit.detector.add_references([copy])
         else:
-            visit.detector.add_references(list(kept))
-    visit.references = (*visit.references, *kept.values())
-    visit.thumbnails = (*visit.thumbnails, *thumbnails)
-    visit.conversation = None
-    return References(visit.references, tuple(refused), tuple(notes))
+            visit.detector.calibrate(bad=[copy], add=True)
+        prediction = visit.detector.predict(visit.picture, class_name=visit.class_name or None)
+    if is_good:
+        visit.references = (*visit.references, visit.name)
+        visit.thumbnails = (*visit.thumbnails, shrink(visit.picture, _THUMBNAIL))
+        visit.borrowed = False
+    visit.prediction, visit.conversation = replace(prediction, image_path=visit.prediction.image_path), None
+    return tuple(notes)
+
+
+def look_at(service: Service, visit: Visit, painted: np.ndarray | None, *, ignore: bool) -> None:
+    """Look only where is painted, or anywhere but there, from now on; the good pictures are remembered anew.
+
+    Args:
+        painted: bool (H, W) over pictures of this shape; None looks everywhere.
+
+    Raises:
+        ConfigError: nothing is painted, or nothing would be left.
+        BusyError: the model is busy.
+    """
+    if painted is not None and not painted.any():
+        raise ConfigError("Nothing is painted yet; paint over the picture where to look, or where not to.")
+    where: dict[str, Any] = {"roi": None if ignore else painted, "ignore": painted if ignore else None}
+    had = visit.detector.references
+    blank = service.detector.copy()
+    blank.memory, blank.labels = None, None
+    fresh = blank.copy(**where)
+    with service.turn(), quietly():
+        if had:
+            fresh.fit([one.again() if one.path is None else one.path for one in had])
+    visit.detector, visit.conversation = fresh, None
+
+
+def look_again(service: Service, visit: Visit) -> None:
+    """Inspect the current picture again, under what has changed."""
+    if visit.picture is None or visit.prediction is None:
+        return
+    with service.turn(), quietly():
+        prediction = visit.detector.predict(visit.picture, class_name=visit.class_name or None)
+    visit.prediction = replace(prediction, image_path=visit.prediction.image_path)
 
 
 def clear_references(service: Service, visit: Visit) -> None:

@@ -18,6 +18,7 @@ MAX_SIDE = 1200  # of a picture on the page
 _SOURCES = {
     "text": "the default for words alone",
     "references": "from the good pictures",
+    "labels": "from labelled pictures",
     "mutual": "from the pictures of the batch",
     "user": "set by you",
 }
@@ -113,7 +114,8 @@ def heat_pair(prediction: Prediction, picture: np.ndarray, opacity: float) -> tu
         return small, small
     threshold = 0.5 if prediction.mask_threshold is None else prediction.mask_threshold
     mask = None if prediction.pred_label is False else prediction.pred_mask
-    heat = draw_heat(picture, prediction.anomaly_map, threshold=threshold, mask=mask, opacity=opacity, max_side=MAX_SIDE)
+    look = None if prediction.roi is None else prediction.roi.mask(prediction.image_size)
+    heat = draw_heat(picture, prediction.anomaly_map, threshold=threshold, mask=mask, look=look, opacity=opacity, max_side=MAX_SIDE)
     if heat.shape != small.shape:  # a thumbnail was enlarged for its outlines
         small = cv2.resize(small, (heat.shape[1], heat.shape[0]), interpolation=cv2.INTER_CUBIC)
     return small, heat
@@ -171,6 +173,36 @@ def histogram(scores: Sequence[float], threshold: float | None) -> str:
         f'<svg class="vlad-histogram" viewBox="0 0 600 130" role="img" aria-label="{label}">{"".join(bars)}{line}'
         f'<line class="vlad-axis" x1="0" x2="600" y1="110.5" y2="110.5"/><text x="0" y="126">0</text>'
         f'<text x="300" y="126" text-anchor="middle">score</text><text x="600" y="126" text-anchor="end">{span:.2f}</text></svg>'
+    )
+
+
+def two_groups(normal: Sequence[float], anomalous: Sequence[float], threshold: float) -> str:
+    """How many good and bad pictures have which score, the bad ones below the axis, with the threshold through both."""
+    every = (*normal, *anomalous, threshold)
+    low, high = min(every), max(every)
+    pad = 0.06 * (high - low) or 0.06 * high or 0.01
+    low, high = max(0.0, low - pad), min(1.0, high + pad)
+    groups = [np.histogram(scores, bins=_BARS, range=(low, high)) for scores in (normal, anomalous)]
+    highest = max(1, *(int(counts.max()) for counts, _ in groups))
+    width, bars = 600 / _BARS, []
+    for (counts, edges), kind, below in zip(groups, ("good", "bad"), (False, True), strict=True):
+        for number, count in enumerate(counts):
+            if count:
+                height = 90 * count / highest
+                bars.append(
+                    f'<rect class="vlad-{kind}-bar" x="{number * width + 1:.1f}" y="{101 if below else 99 - height:.1f}" '
+                    f'width="{width - 2:.1f}" height="{height:.1f}"><title>{count} {kind} from {edges[number]:.3f} to '
+                    f"{edges[number + 1]:.3f}</title></rect>"
+                )
+    x = 600 * (threshold - low) / (high - low)
+    side = ("end", -6) if x > 420 else ("start", 6)
+    label = f"Scores of {len(normal)} good pictures, above the axis, and {len(anomalous)} bad ones, below it; threshold {threshold:.3f}"
+    return (
+        f'<svg class="vlad-histogram" viewBox="0 0 600 218" role="img" aria-label="{label}">{"".join(bars)}'
+        f'<line class="vlad-axis" x1="0" x2="600" y1="100" y2="100"/><line class="vlad-limit" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="196"/>'
+        f'<text x="{x + side[1]:.1f}" y="12" text-anchor="{side[0]}">threshold {threshold:.3g}</text>'
+        f'<text x="0" y="214">{low:.3f}</text><text x="300" y="214" text-anchor="middle">score: {len(normal)} good above the line, '
+        f'{len(anomalous)} bad below</text><text x="600" y="214" text-anchor="end">{high:.3f}</text></svg>'
     )
 
 

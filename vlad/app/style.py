@@ -84,9 +84,10 @@ CSS = """
   border-bottom: 1px solid var(--border-color-primary) !important; font-weight: 400; }
 .vlad-table thead th { color: var(--body-text-color-subdued); } .vlad-table tbody th { font-weight: 700; }
 .vlad-label { font-size: .95rem; margin: 0 0 -.6rem !important; }
-.vlad-histogram { width: 100%; height: auto; max-height: 190px; font-size: 11px; overflow: visible; }
+.vlad-histogram { width: 100%; height: auto; max-height: 240px; font-size: 11px; overflow: visible; }
 .vlad-histogram text { fill: var(--body-text-color-subdued); }
 .vlad-histogram .vlad-cold { fill: #6d28d9; } .vlad-histogram .vlad-hot { fill: #f97316; }
+.vlad-histogram .vlad-good-bar { fill: #0d9488; } .vlad-histogram .vlad-bad-bar { fill: #ea580c; }
 .vlad-histogram .vlad-limit { stroke: var(--body-text-color); stroke-width: 2; stroke-dasharray: 5 3; }
 .vlad-histogram .vlad-axis { stroke: var(--border-color-primary); }
 .vlad-summary { min-height: 3.2rem; } .vlad-summary b { font-size: 1.1rem; }

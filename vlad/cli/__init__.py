@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from vlad import __version__
-from vlad.cli import ask, checklist, demo, detect, doctor, eval, fit, prompts
+from vlad.cli import ask, calibrate, checklist, demo, detect, doctor, eval, fit, prompts, references
 from vlad.errors import VladError, VladWarning
 from vlad.untrusted import printable
 
@@ -32,6 +32,8 @@ app = typer.Typer(
 )
 app.command(name="detect")(detect.detect)
 app.command(name="fit")(fit.fit)
+app.command(name="calibrate")(calibrate.calibrate)
+app.add_typer(references.app, name="references")
 app.command(name="ask")(ask.ask)
 app.add_typer(checklist.app, name="checklist")
 app.add_typer(eval.app, name="eval")

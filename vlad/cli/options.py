@@ -304,18 +304,22 @@ def check_out(out: Path | None, found: Iterable[Path]) -> None:
 
 
 def describe(detector: AnomalyDetector) -> str:
-    """The references and their thresholds in a few lines."""
-    memory, config = detector.memory, detector.config
-    if memory is None or memory.calibration is None:
-        return "no references"
-    calibration = memory.calibration
-    count = len(memory.references)
-    image = calibration.image_threshold(config.calibration, config.fpr_limit)
-    pixel = calibration.pixel_threshold(config.calibration, config.fpr_limit)
-    lines = [f"references: {count} picture{'s' if count > 1 else ''}, scorer {memory.settings.scorer}"]
-    if memory.loss.tokens > memory.loss.kept:
-        loss = memory.loss
-        lines[0] += f"; coreset keeps {loss.kept:,} of {loss.tokens:,} tokens, at most {loss.radius:.3f} from the dropped ones"
-    lines.append(f"threshold {image:.3f}, of pixels {pixel:.3f}; {calibration.promise(config.calibration, config.fpr_limit)}")
-    lines.append(calibration.guarantee(config.calibration, config.fpr_limit))
+    """What the detector compares with, on a line, and on another its threshold and what to expect of it."""
+    memory, config, labels = detector.memory, detector.config, detector.labels
+    lines = []
+    if memory is None:
+        lines.append("no references")
+    else:
+        count = len(memory.references)
+        lines.append(f"references: {count} picture{'s' if count > 1 else ''}, scorer {memory.settings.scorer}")
+        if memory.loss.tokens > memory.loss.kept:
+            loss = memory.loss
+            lines[0] += f"; coreset keeps {loss.kept:,} of {loss.tokens:,} tokens, at most {loss.radius:.3f} from the dropped ones"
+    if config.threshold is not None:
+        lines.append(f"threshold {config.threshold:.3f}, as given")
+    elif labels is not None:
+        lines.append(f"threshold {labels.threshold:.3f} {labels.promise()}")
+    elif memory is not None and memory.calibration is not None:
+        image = memory.calibration.image_threshold(config.calibration, config.fpr_limit)
+        lines.append(f"threshold {image:.3f} {memory.calibration.promise(config.calibration, config.fpr_limit)}")
     return "\n".join(lines)

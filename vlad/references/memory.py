@@ -47,6 +47,11 @@ class Reference:
     size: tuple[int, int]
     read: Callable[[], np.ndarray] | None = field(default=None, repr=False, compare=False)  # how to see it again, while the program runs
 
+    @property
+    def place(self) -> str:
+        """Its absolute path, or a word on where else it came from."""
+        return "a picture given as data" if self.path is None else os.path.abspath(self.path)  # noqa: PTH100  resolve() would follow links
+
     def again(self) -> np.ndarray:
         """The picture uint8 (H, W, 3), read again.
 
@@ -66,7 +71,7 @@ class Reference:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; the path is absolute, so that it is found from everywhere."""
         return {
-            "path": None if self.path is None else os.path.abspath(self.path),  # noqa: PTH100  resolve() would follow links
+            "path": None if self.path is None else self.place,
             "sha256": self.sha256,
             "size": list(self.size),
         }
@@ -280,7 +285,7 @@ class ReferenceMemory:
                 bool(kept["is_held_out"]),
                 tuple(map(float, kept.get("image_view_scores", ()))),  # folders of earlier versions have none
                 tuple(map(float, kept.get("pixel_view_scores", ()))),
-                None if kept.get("conditions") is None else _conditions(kept["conditions"]),
+                None if kept.get("conditions") is None else conditions_from(kept["conditions"]),
                 tuple(map(float, kept.get("image_mirror_scores", ()))),
                 tuple(map(float, kept.get("pixel_mirror_scores", ()))),
             )
@@ -297,7 +302,7 @@ class ReferenceMemory:
         return [PATCHES, *map(window_bank, self.scales)]
 
 
-def _conditions(values: Mapping[str, Any]) -> Conditions:
+def conditions_from(values: Mapping[str, Any]) -> Conditions:
     """The inverse of `asdict`."""
     scales = values["scales"]
     return Conditions(**(dict(values) | {"scales": None if scales is None else tuple(scales)}))

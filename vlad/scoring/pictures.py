@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from vlad.scoring.text import TextScores
 
 
+WORDS = "words"  # in place of a scoring method where there are no references
+
+
 @dataclass(frozen=True)
 class Scored:
     """Image score, float32 map (H, W) or None, partial scores, and unit embedding (E,) of one picture."""
@@ -79,13 +82,14 @@ class Remembered(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
     """All that decides the score of a picture beside the picture, the model and the references themselves. A threshold is worth something
-    only for scores made under the conditions that it was made under. (Rarity is none of them: beside references it plays no part.)
+    only for scores made under the conditions that it was made under.
 
     Attributes:
-        scorer: the scoring method.
+        scorer: the scoring method; `WORDS` without references.
         top_share: share of the patches whose mean is the score.
         tile, tile_overlap: how large pictures are looked at; the overlap is None without tiles.
         roi, ignore: where is looked.
+        rarity: weight of rarity inside the picture; None beside references, where it plays no part.
         text_weight: weight of the text score. Where it is 0 the words decide nothing, and all below is None.
         scales, temperature, prompts, noun: windows, softmax temperature, fingerprint of the prompt set and class name of the text score.
     """
@@ -101,6 +105,7 @@ class Conditions:
     noun: str | None = None
     roi: str | None = None
     ignore: str | None = None
+    rarity: float | None = None
 
     def changed(self, before: Conditions) -> list[str]:
         """Each field that differs from `before`, as "NAME=NOW instead of BEFORE"."""
@@ -149,26 +154,22 @@ class PictureScorer:
 
     @property
     def conditions(self) -> Conditions:
-        """What the scores beside the references are made under.
-
-        Raises:
-            ValueError: there are no references.
-        """
-        if self.memory is None:
-            raise ValueError("conditions are those of a comparison with references, and there are none")
-        text = self.text if self.text_weight > 0 else None
+        """What the scores are made under."""
+        weight = 1.0 if self.memory is None else self.text_weight
+        text = self.text if weight > 0 else None
         return Conditions(
-            scorer=self.memory.method,
+            scorer=WORDS if self.memory is None else self.memory.method,
             top_share=self.top_share,
             tile=self.tile,
             tile_overlap=None if self.tile is None else self.tile_overlap,
-            text_weight=self.text_weight,
+            text_weight=weight,
             scales=None if text is None else text.scales,
             temperature=None if text is None else text.temperature,
             prompts=None if text is None else text.prompts,
             noun=None if text is None else text.noun,
             roi=None if self.roi is None else self.roi.look,
             ignore=None if self.roi is None else self.roi.ignore,
+            rarity=None if text is None or self.memory is not None else text.rarity,
         )
 
     def parts(self, picture: np.ndarray) -> Iterator[Part]:

@@ -50,6 +50,16 @@ def build(service: Service, visit: gr.State) -> list[Any]:
     for slider, move in ((layout.threshold, actions.move_threshold), (layout.mask_threshold, actions.move_mask_threshold)):
         moved = slider.input(*wired(move, limits, RESULT), **_QUICK)
         moved.then(*wired(actions.renew_files, ("visit",), FILES), **{**_QUICK, "concurrency_limit": 2})
+    for button, action in ((layout.is_good, actions.mark_good), (layout.is_bad, actions.mark_bad)):
+        button.click(*wired(action, ("visit", "opacity"), filled), show_progress_on=layout.parts("verdict"), **_ALONE)
+    painted = ("visit", "where", "where_mode", "opacity")
+    layout.where_take.click(*wired(actions.paint_on_it, ("visit",), ("where",)), **_QUICK)
+    layout.where_use.click(*wired(actions.look_there, painted, (*filled, "where_said")), show_progress_on=layout.parts("verdict"), **_ALONE)
+    layout.where_everywhere.click(
+        *wired(actions.look_everywhere, ("visit", "opacity"), (*filled, "where", "where_said")),
+        show_progress_on=layout.parts("verdict"),
+        **_ALONE,
+    )
     layout.opacity.input(*wired(actions.fade, ("visit", "opacity"), ("pair",)), **_QUICK)
     if not service.examples:
         return []

@@ -2,16 +2,19 @@
 
 import time
 from html import escape
+from typing import Any
 
 import gradio as gr
+import numpy as np
 
 from vlad.app import handlers, show
 from vlad.app.service import Service
-from vlad.app.tabs.inspect_layout import Updates, count_of, nothing_yet
+from vlad.app.tabs.inspect_layout import NOT_THERE, Updates, count_of, looking_everywhere, nothing_yet
 from vlad.app.visit import Visit
 from vlad.app.widgets import say
 from vlad.errors import ConfigError
 
+_PAINTED = 8  # levels by which paint differs at least from what was under it
 _ECHO = 3.0  # seconds in which the browser may still send the picture that was just taken away
 
 
@@ -53,6 +56,7 @@ class Actions:
         current.example = number
         updates = _result(current, opacity)
         updates.picture, updates.class_name, updates.examples = str(chosen.path), chosen.class_name, gr.Gallery(selected_index=None)
+        updates.where_said = looking_everywhere()
         return updates
 
     def example(self, current: Visit | None, beside: bool, opacity: float, event: gr.SelectData) -> Updates:
@@ -106,6 +110,50 @@ class Actions:
         handlers.clear_references(self.service, current)
         return self._with_references(current, path, noun, opacity)
 
+    def mark_good(self, current: Visit | None, opacity: float) -> Updates:
+        """The picture that is there is good, whatever the verdict was."""
+        return self._mark(current, opacity, is_good=True)
+
+    def mark_bad(self, current: Visit | None, opacity: float) -> Updates:
+        """The picture that is there is bad, whatever the verdict was."""
+        return self._mark(current, opacity, is_good=False)
+
+    def _mark(self, current: Visit | None, opacity: float, *, is_good: bool) -> Updates:
+        current = _present_visit(current)
+        say(handlers.mark(self.service, current, is_good=is_good))
+        prediction = current.prediction
+        if not is_good and prediction is not None and prediction.pred_label is False:
+            gr.Warning("It is still called normal, because good pictures score as high. More good pictures, or a larger view, may help.")
+        return _result(current, opacity)
+
+    def paint_on_it(self, current: Visit | None) -> Updates:
+        """The picture that is there, to paint on."""
+        whole = _present_visit(current).picture
+        assert whole is not None  # as just checked
+        picture = show.shrink(whole)  # a mask is laid over a picture of any size
+        return Updates(where={"background": picture, "layers": [], "composite": picture})
+
+    def look_there(self, current: Visit | None, value: dict[str, Any] | None, mode: str, opacity: float) -> Updates:
+        """Only the painted part of pictures, or all but that, counts from now on."""
+        current = _present_visit(current)
+        if value is None or value.get("background") is None or value.get("composite") is None:
+            raise ConfigError("There is nothing to paint on yet; press 'Paint on this picture' first.")
+        difference = np.abs(value["composite"].astype(np.int16) - value["background"]).max(axis=2)
+        handlers.look_at(self.service, current, difference > _PAINTED, ignore=mode == NOT_THERE)
+        handlers.look_again(self.service, current)
+        updates = _result(current, opacity)
+        updates.where_said = f'<p class="vlad-note"><b>{escape(mode)}</b>: the rest has no influence on any score, here and in Batch.</p>'
+        return updates
+
+    def look_everywhere(self, current: Visit | None, opacity: float) -> Updates:
+        """All of a picture counts again."""
+        current = _present_visit(current)
+        handlers.look_at(self.service, current, None, ignore=False)
+        handlers.look_again(self.service, current)
+        updates = _result(current, opacity)
+        updates.where, updates.where_said = None, looking_everywhere()
+        return updates
+
     def _with_references(self, current: Visit, path: str | None, noun: str, opacity: float) -> Updates:
         if path is None:
             return _good(current)
@@ -123,6 +171,17 @@ class Actions:
         )
 
 
+def _present_visit(visit: Visit | None) -> Visit:
+    """A visit with a picture.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if visit is None or visit.prediction is None or visit.picture is None:
+        raise ConfigError("There is no picture here, or the page was idle for so long that it was deleted; inspect one.")
+    return visit
+
+
 def _result(visit: Visit, opacity: float) -> Updates:
     """Everything about the picture that was just inspected."""
     updates, files, good = _present(visit, opacity), _files(visit), _good(visit)
@@ -132,8 +191,7 @@ def _result(visit: Visit, opacity: float) -> Updates:
 
 
 def _adjusted(visit: Visit | None, threshold: float | None, mask_threshold: float, opacity: float) -> Updates:
-    if visit is None or visit.prediction is None:
-        raise ConfigError("There is no picture here, or the page was idle for so long that it was deleted; inspect one.")
+    visit = _present_visit(visit)
     handlers.adjust(visit, threshold, mask_threshold)
     return _present(visit, opacity)
 

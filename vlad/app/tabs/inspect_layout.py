@@ -9,7 +9,7 @@ import gradio as gr
 from vlad.app import show
 from vlad.app.service import Service
 from vlad.app.style import HEIGHT
-from vlad.app.widgets import limit_slider, picture_input
+from vlad.app.widgets import limit_slider, paint_input, picture_input
 
 # Told apart with every kind of colour vision (Okabe and Ito), one for each letter that a place can have.
 _BOX_COLOURS = dict(zip("ABCDEFGH", ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#0072b2", "#d55e00", "#999999"), strict=True))
@@ -17,7 +17,8 @@ _BOX_COLOURS = dict(zip("ABCDEFGH", ("#56b4e9", "#e69f00", "#009e73", "#f0e442",
 FILES = ("png", "as_json", "raw")
 RESULT = ("visit", "verdict", "pair", "legend", "boxes", "table", "threshold", "mask_threshold", *FILES)
 GOOD = ("count", "gallery")
-LOADED = (*RESULT, "picture", "class_name", "examples", *GOOD)
+LOADED = (*RESULT, "picture", "class_name", "examples", *GOOD, "where_said")
+LOOK_THERE, NOT_THERE = "Look only where I painted", "Do not look where I painted"
 STAYS: Any = object()  # in place of a new value
 
 
@@ -35,7 +36,15 @@ class Layout:
     gallery: gr.Gallery
     add: gr.UploadButton
     clear: gr.Button
+    where: gr.ImageEditor
+    where_take: gr.Button
+    where_mode: gr.Radio
+    where_use: gr.Button
+    where_everywhere: gr.Button
+    where_said: gr.HTML
     verdict: gr.HTML
+    is_good: gr.Button
+    is_bad: gr.Button
     pair: gr.ImageSlider
     legend: gr.HTML
     threshold: gr.Slider
@@ -72,6 +81,8 @@ class Updates:
     examples: Any = STAYS
     count: Any = STAYS
     gallery: Any = STAYS
+    where: Any = STAYS
+    where_said: Any = STAYS
 
     def stay(self, *names: str) -> "Updates":
         """These without a new value after all."""
@@ -137,6 +148,7 @@ def _left(service: Service) -> dict[str, Any]:
             with gr.Row():
                 add = gr.UploadButton("Add good pictures", file_count="multiple", file_types=["image"], size="sm", elem_id="add-references")
                 clear = gr.Button("Forget them", size="sm", elem_id="clear-references")
+        where = _where(service)
     return {
         "examples": examples,
         "with_references": with_references,
@@ -147,6 +159,40 @@ def _left(service: Service) -> dict[str, Any]:
         "gallery": gallery,
         "add": add,
         "clear": clear,
+        **where,
+    }
+
+
+def _where(service: Service) -> dict[str, Any]:
+    """Where to look, painted on a picture."""
+    with gr.Accordion("Where to look (optional)", open=False, elem_id="where"):
+        said = gr.HTML(looking_everywhere(), elem_id="where-said")
+        editor = paint_input(
+            None,
+            pixels=service.limits.pixels,
+            sources=["upload"],
+            transforms=(),
+            format="png",
+            layers=False,
+            brush=gr.Brush(default_size=40, colors=["#22d3ee"], default_color="#22d3ee", color_mode="fixed"),
+            eraser=gr.Eraser(default_size=40),
+            height=340,
+            label="Paint over it",
+            buttons=[],
+            elem_id="where-editor",
+        )
+        take = gr.Button("Paint on this picture", size="sm", elem_id="where-take")
+        mode = gr.Radio([LOOK_THERE, NOT_THERE], value=LOOK_THERE, show_label=False, elem_id="where-mode")
+        with gr.Row():
+            use = gr.Button("Use it", size="sm", variant="primary", elem_id="where-use")
+            everywhere = gr.Button("Look everywhere", size="sm", elem_id="where-everywhere")
+    return {
+        "where": editor,
+        "where_take": take,
+        "where_mode": mode,
+        "where_use": use,
+        "where_everywhere": everywhere,
+        "where_said": said,
     }
 
 
@@ -154,6 +200,9 @@ def _right() -> dict[str, Any]:
     """What was found."""
     with gr.Column(scale=6, min_width=320, elem_id="inspect-right"):
         verdict = gr.HTML(nothing_yet(), elem_id="verdict")
+        with gr.Row():
+            is_good = gr.Button("This one is good: remember it", size="sm", elem_id="is-good")
+            is_bad = gr.Button("This one is bad: find its like", size="sm", elem_id="is-bad")
         pair = gr.ImageSlider(
             label="Picture | heat map: drag the line",
             height=HEIGHT,
@@ -178,6 +227,8 @@ def _right() -> dict[str, Any]:
             raw = gr.DownloadButton("Raw map (TIFF)", size="sm", min_width=120, interactive=False, elem_id="download-map")
     return {
         "verdict": verdict,
+        "is_good": is_good,
+        "is_bad": is_bad,
         "pair": pair,
         "legend": legend,
         "threshold": threshold,
@@ -197,6 +248,11 @@ def count_of(names: tuple[str, ...], *, borrowed: bool = False) -> str:
         return '<p class="vlad-quiet">None. One to sixteen pictures of good parts give a better map and a threshold of their own.</p>'
     whose = "that come with the example" if borrowed else "of yours, seen by nobody but you"
     return f'<p class="vlad-quiet"><b>{len(names)}</b> good picture{"s" if len(names) > 1 else ""} {whose}.</p>'
+
+
+def looking_everywhere() -> str:
+    """What is looked at, in words, where nothing was painted."""
+    return '<p class="vlad-quiet">Everywhere. Paint over what counts, or over what does not: a fixture, a label, a reflection.</p>'
 
 
 def nothing_yet() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vlad.errors import DatasetError
+from vlad.pictures.masks import find_mask, read_mask
 from vlad.pictures.reading import IMAGE_SUFFIXES
 
 GOOD = "good"
@@ -164,25 +165,6 @@ def read_truth(picture: Picture, category: Category, size: tuple[int, int]) -> T
     return Truth(None, tuple(regions), tuple(saturations)) if regions else Truth(np.zeros(size, dtype=bool))
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """A mask's values (H, W), above 0 is defective: grey levels, palette numbers, or the brightest colour channel. A JPEG, whose edges
-    are blurred, counts from 128 on.
-
-    Raises:
-        DatasetError: the file cannot be read.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            values = np.asarray(image if image.mode in ("1", "L", "P", "I;16", "I") else image.convert("RGB"))
-            is_jpeg = image.format in ("JPEG", "MPO")
-    except Exception as error:  # damaged files make decoders throw exceptions of any type
-        raise DatasetError(f"{path}: the mask cannot be read ({error}); get it again") from error
-    values = values.max(axis=2) if values.ndim == 3 else values
-    return np.where(values < 128, 0, values) if is_jpeg else values.astype(np.int64)
-
-
 def draw_polygon(polygon: Polygon, size: tuple[int, int]) -> np.ndarray:
     """bool (H, W) of `size`: the pixels whose centre is inside by the even-odd rule, or on an upper or left side, so that polygons which
     touch share no pixel. What lies outside the picture is cut off."""
@@ -225,16 +207,6 @@ def need_categories(found: list[Category], root: Path, expects: str) -> list[Cat
     if not found:
         raise DatasetError(f"{root}: no category found; expected\n{expects}")
     return found
-
-
-def find_mask(folder: Path, stems: Iterable[str]) -> Path | None:
-    """The first picture file in `folder` with one of the names, whatever its suffix."""
-    for stem in stems:
-        for suffix in (".png", ".bmp", *IMAGE_SUFFIXES):
-            for written in (suffix, suffix.upper()):
-                if (path := folder / f"{stem}{written}").is_file():
-                    return path
-    return None
 
 
 def with_mask(path: Path, defect: str, folder: Path, stems: Iterable[str]) -> Picture:

@@ -1,0 +1,312 @@
+"""What scores pictures: backbones, prompts, settings and references that belong together, and predictions made of scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from vlad.backbones.encoder import Encoder
+from vlad.config import DetectorConfig, Settings
+from vlad.errors import ConfigError
+from vlad.pictures.reading import ImageSource, read_image
+from vlad.prediction import Prediction
+from vlad.prompts.ensemble import PromptEnsemble
+from vlad.references.calibration import Calibration
+from vlad.references.fitting import recalibrated
+from vlad.references.memory import MemorySettings, Reference, ReferenceMemory
+from vlad.references.report import FitReport
+from vlad.references.thresholds import Thresholds, choose_thresholds
+from vlad.references.unlabelled import Judged, MutualSettings, why_undecided
+from vlad.scoring.methods import find_method, listed
+from vlad.scoring.pictures import PictureScorer, Scored, TextSide
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from vlad.backbones.base import Backbone, PatchBackbone
+    from vlad.references.labels import Labels
+    from vlad.scoring.pictures import Conditions
+
+_CALIBRATIONS = 16  # thresholds under so many further conditions (another class name, another tile) are kept
+
+
+class Scoring:
+    """The parts of an `AnomalyDetector` and how pictures are scored with them; see there for the arguments."""
+
+    def __init__(
+        self,
+        backbone: Backbone | PatchBackbone,
+        *,
+        patch_backbone: PatchBackbone | None = None,
+        prompts: PromptEnsemble | str | Path = "winclip",
+        **settings: Unpack[Settings],
+    ) -> None:
+        from vlad.scoring.text import TextVectors
+
+        self.encoder = Encoder(backbone, patch_backbone)
+        self.backbone = backbone
+        self.patch_backbone = patch_backbone
+        self.prompts = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
+        self.config = DetectorConfig.from_dict(settings)
+        joint, config = self.encoder.joint, self.config
+        self.scales: tuple[int, ...] = ()
+        self.temperature = 0.0
+        if joint is not None:
+            self.scales = joint.scales if config.scales is None else config.scales
+            self.temperature = config.temperature or joint.temperature
+            if self.scales and max(self.scales) > min(joint.grid):
+                raise ConfigError(
+                    f"scales {self.scales} do not fit on {joint.name}, whose grid has {joint.grid[0]} x {joint.grid[1]} patches"
+                )
+        self.scorer = config.scorer or self.encoder.advice.scorer
+        method = find_method(self.scorer)
+        if method.needs_windows and self.encoder.patch_backbone is not None:
+            raise ConfigError(
+                f"scorer {self.scorer!r} compares windows of a CLIP, a patch backbone has none; use {listed(without_windows=True)}"
+            )
+        self._check_framing(config)
+        self.fit_report = FitReport()
+        self.history: tuple[dict[str, Any], ...] = ()  # what was done to it; see `vlad.history`
+        self._text = None if joint is None else TextVectors(joint)
+        self._memory: ReferenceMemory | None = None
+        self._calibrations: dict[Conditions, Calibration | None] = {}
+        self._labels: Labels | None = None
+        self._labels_under: dict[Conditions, Labels] = {}
+
+    def _check_framing(self, config: DetectorConfig) -> None:
+        if find_method(self.scorer).same_framing and (config.tile is not None or (config.rotations or 1) > 1):
+            raise ConfigError(
+                f"scorer {self.scorer!r} compares place with place, so it takes neither tiles nor turned copies; leave tile and rotations "
+                "out, or use scorer 'nearest'"
+            )
+
+    @property
+    def model_name(self) -> str:
+        """Names the models and their weights; every result carries it."""
+        return self.backbone.name if self.patch_backbone is None else f"{self.backbone.name} + {self.patch_backbone.name}"
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The normal pictures that `fit` remembered, without duplicates; empty before."""
+        return () if self.memory is None else tuple(self.memory.references.values())
+
+    @property
+    def memory(self) -> ReferenceMemory | None:
+        """What is remembered of the references. Never changed in place, so that several detectors may hold the same."""
+        return self._memory
+
+    @memory.setter
+    def memory(self, memory: ReferenceMemory | None) -> None:
+        self._memory = memory
+        self._calibrations = {}
+        self._labels_under = {}
+
+    @property
+    def labels(self) -> Labels | None:
+        """Labelled pictures, from which `calibrate` made the threshold; None before. Never changed in place."""
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: Labels | None) -> None:
+        self._labels = labels
+        self._labels_under = {}
+
+    @property
+    def decides_alone(self) -> bool:
+        """Whether one picture by itself gets a verdict: from references or labels, a given threshold, or words that can tell."""
+        if self.memory is not None or self.labels is not None:
+            return True
+        return choose_thresholds(self.config, None, self.encoder.text_advice.text_threshold).image is not None
+
+    @property
+    def text_weight(self) -> float:
+        """Weight in [0, 1] of the text score beside references."""
+        if self.encoder.joint is None:
+            return 0.0
+        return self.encoder.text_advice.text_weight if self.config.text_weight is None else self.config.text_weight
+
+    def text_vectors(self, class_name: str | None = None) -> Tensor:
+        """Unit vectors (2, D) of the normal and the anomalous sentences for a class name, float32; cached.
+
+        Raises:
+            PromptError: the class name cannot be put into a sentence.
+            ConfigError: the backbone knows no words.
+        """
+        if self._text is None:
+            raise ConfigError(f"{self.backbone.name} knows no words; name a CLIP or lite as the model and this one as patch_backbone")
+        return self._text.of(self.prompts, class_name or self.config.class_name)
+
+    def _calibration(self, scorer: PictureScorer, config: DetectorConfig) -> Calibration | None:
+        """The calibration of the references under the scorer's conditions: the memory's own, or one that is made now and kept.
+
+        Raises:
+            ConfigError: it has to be made and a reference cannot be seen again. With a threshold of the user's none is needed, and None
+                is returned.
+        """
+        if self.memory is None or self.memory.calibration is None:
+            return None
+        conditions = scorer.conditions
+        if self.memory.calibration.conditions == conditions:
+            return self.memory.calibration
+        if self._calibrations.get(conditions) is None and (conditions not in self._calibrations or config.threshold is None):
+            try:
+                self._calibrations[conditions] = recalibrated(self.memory, scorer).calibration
+            except ConfigError:
+                if config.threshold is None:
+                    raise
+                self._calibrations[conditions] = None  # known to be out of reach; not tried at every picture
+            if len(self._calibrations) > _CALIBRATIONS:
+                del self._calibrations[next(iter(self._calibrations))]
+        return self._calibrations[conditions]
+
+    def _bounds(self, scorer: PictureScorer, config: DetectorConfig) -> tuple[Thresholds, Calibration | None]:
+        """Thresholds of scores under the scorer's conditions, and the calibration of the references.
+
+        Raises:
+            ConfigError: one has to be made anew, and a picture cannot be seen again.
+        """
+        labels = self._labels_of(scorer) if config.threshold is None else None
+        # With labels the references' own threshold is of no use, so that only a p-value would hang on it.
+        calibration = self._calibration(scorer, config if labels is None else replace(config, threshold=labels.threshold))
+        return choose_thresholds(config, calibration, self.encoder.text_advice.text_threshold, labels), calibration
+
+    def _labels_of(self, scorer: PictureScorer) -> Labels | None:
+        """The labels with scores under the scorer's conditions: those at hand, or some that are made now and kept."""
+        conditions = scorer.conditions
+        if self.labels is None or self.labels.conditions == conditions:
+            return self.labels
+        if conditions not in self._labels_under:
+            from vlad.references.labelling import relabelled
+
+            self._labels_under[conditions], _ = relabelled(self.labels, scorer, self.memory, strict=True)
+            if len(self._labels_under) > _CALIBRATIONS:
+                del self._labels_under[next(iter(self._labels_under))]
+        return self._labels_under[conditions]
+
+    def _memory_settings(self) -> MemorySettings:
+        config = self.config
+        return MemorySettings(
+            scorer=self.scorer,
+            scales=self.scales if find_method(self.scorer).needs_windows else (),
+            rotations=config.rotations,
+            coreset=config.coreset,
+            foreground=config.foreground,
+            tile=config.tile,
+            roi=config.roi,
+            ignore=config.ignore,
+        )
+
+    def _scorer(
+        self,
+        *,
+        memory: ReferenceMemory | None,
+        class_name: str | None = None,
+        config: DetectorConfig | None = None,
+        maps: bool = True,
+        batch_size: int = 8,
+    ) -> PictureScorer:
+        """What scores pictures with these settings and this memory.
+
+        Raises:
+            PromptError: the class name cannot be put into a sentence.
+            ConfigError: the backbone knows no words and there are no references.
+        """
+        config = config or self.config
+        joint, text = self.encoder.joint, None
+        if memory is None and joint is None:
+            raise ConfigError(
+                f"{self.backbone.name} knows no words and has no references; fit() normal pictures first (--references DIR), judge a "
+                "folder by itself (predict_mutual, --mutual), or name a CLIP"
+            )
+        if joint is not None and (memory is None or self.text_weight > 0 or self.encoder.patch_backbone is None):
+            advice = self.encoder.text_advice
+            text = TextSide(
+                self.text_vectors(class_name),
+                joint.grid,
+                self.scales,
+                self.temperature,
+                noun=self.prompts.noun(class_name or self.config.class_name),
+                prompts=self.prompts.fingerprint,
+                rarity=advice.rarity if config.rarity is None else config.rarity,
+                rarity_centre=advice.rarity_centre,
+            )
+        return PictureScorer(
+            encoder=self.encoder,
+            text=text,
+            memory=memory,
+            text_weight=self.text_weight,
+            top_share=config.top_share,
+            tile=config.tile,
+            tile_overlap=config.tile_overlap,
+            maps=maps,
+            batch_size=batch_size,
+            roi=config.look,
+        )
+
+    def _prediction(
+        self,
+        source: ImageSource,
+        picture: np.ndarray,
+        scored: Scored,
+        config: DetectorConfig,
+        bounds: tuple[Thresholds, Calibration | None],
+        noun: str,
+        seconds: float,
+    ) -> Prediction:
+        thresholds, calibration = bounds
+        p_value = {} if calibration is None else {"p_value": calibration.p_value(scored.score)}
+        return Prediction(
+            image_path=str(source) if isinstance(source, (str, Path)) else None,
+            image_size=cast(tuple[int, int], picture.shape[:2]),
+            class_name=noun,
+            pred_score=scored.score,
+            threshold=thresholds.image,
+            threshold_source=thresholds.source,
+            mask_threshold=thresholds.pixel,
+            anomaly_map=scored.map,
+            scores=scored.parts | p_value,
+            model=self.model_name,
+            prompts=self.prompts.name,
+            seconds=seconds,
+            embedding=scored.embedding,
+            undecided=why_undecided(1) if thresholds.image is None else "",
+            min_area=config.min_area,
+            roi=config.look,
+            _read=partial(read_image, source, max_pixels=config.max_pixels),
+        )
+
+    def _weight_beside(self, settings: MutualSettings) -> float:
+        """Of references or words, where pictures are judged by each other."""
+        if self.memory is None and self.encoder.joint is None:
+            return 0.0
+        if settings.beside is not None:
+            return settings.beside
+        return 0.5 if self.memory is not None else self.config.text_weight or 0.0
+
+    def _mutual_prediction(self, judged: Judged, config: DetectorConfig, maps: bool, noun: str, seconds: float) -> Prediction:
+        found, threshold, pixel = judged.comparison, judged.threshold, judged.mask_threshold
+        source = None if threshold is None else "mutual"
+        if config.threshold is not None and found is not None:
+            threshold, source = config.threshold, "user"
+        return Prediction(
+            image_path=str(judged.source) if isinstance(judged.source, (str, Path)) else None,
+            image_size=judged.size,
+            class_name=noun,
+            pred_score=0.0 if found is None else found.score,
+            threshold=threshold,
+            threshold_source=source,
+            mask_threshold=pixel if config.mask_threshold is None else config.mask_threshold,
+            anomaly_map=judged.heat() if maps else None,
+            scores=judged.scores,
+            model=self.model_name,
+            prompts=self.prompts.name,
+            seconds=seconds,
+            embedding=judged.embedding,
+            undecided=judged.undecided if threshold is None else "",
+            min_area=config.min_area,
+            roi=judged.roi,
+            _read=partial(read_image, judged.source, max_pixels=config.max_pixels),
+        )

@@ -1,0 +1,215 @@
+"""How a detector is made by name, copied, saved and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+
+from vlad.config import DetectorConfig, Settings
+from vlad.core.scoring import Scoring
+from vlad.errors import ConfigError, warn
+from vlad.prompts.ensemble import PromptEnsemble
+from vlad.references.fitting import recalibrated
+from vlad.references.memory import ReferenceMemory
+
+if TYPE_CHECKING:
+    from vlad.backbones.base import Backbone, PatchBackbone
+
+
+class Stored(Scoring):
+    """Adds `from_pretrained`, `save`, `load` and `copy`."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "auto",
+        *,
+        pretrained: str | Path | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        cache_dir: str | Path | None = None,
+        prompts: PromptEnsemble | str | Path | None = None,
+        patch_backbone: str | Path | PatchBackbone | None = None,
+        resolution: int | None = None,
+        square: bool | None = None,
+        layers: Sequence[int] | None = None,
+        merge: str | None = None,
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """A detector on a named model, or one that `save` wrote.
+
+        Args:
+            name: "auto" (winclip if its weights are cached or can be fetched, else the embedded model lite, with a warning), a preset,
+                "ARCHITECTURE:TAG" or "ARCHITECTURE:FILE" of open_clip, a hub id, a model folder, or a folder written by `save`.
+            pretrained: tag or checkpoint file, if `name` is an architecture alone.
+            device: "auto" (cuda, else mps, else cpu) or a torch device.
+            dtype: "auto" (bfloat16 where the hardware has it, else float32), "float32", "bfloat16" or "float16".
+            cache_dir: folder of the hub cache; None takes the hub client's.
+            prompts: see the class; None takes the saved ones, else "winclip".
+            patch_backbone: name of a patch backbone beside the model, e.g. "dinov2-small"; or the object.
+            resolution, square, layers, merge: of the patch backbone, be it the model or beside it; see `TimmBackbone`.
+            **settings: fields of `DetectorConfig`; they override saved ones.
+
+        Raises:
+            WeightsNotFoundError: the weights are not at hand and cannot be fetched; the message gives the command that does.
+            BackboneError: the name is unknown, or the model does not fit.
+            ConfigError: a setting is unknown or out of range.
+        """
+        from vlad.backbones.registry import load_backbones
+        from vlad.persistence import is_saved_detector
+
+        if not isinstance(name, (str, Path)) or not str(name).strip():
+            raise ConfigError(f"name must be the name or the folder of a model, got {name!r}")
+        given = {"resolution": resolution, "square": square, "layers": layers, "merge": merge}
+        of_patches: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        if is_saved_detector(name):
+            for key in [*(["pretrained"] if pretrained else []), *(["patch_backbone"] if patch_backbone else []), *of_patches]:
+                raise ConfigError(f"{str(name)!r} is a saved detector and names its own model; leave {key} out")
+            return cls.load(name, prompts=prompts, device=device, dtype=dtype, cache_dir=cache_dir, **settings)
+        config = DetectorConfig.from_dict(settings)  # a typo should not cost the time of loading a model
+        prompts = "winclip" if prompts is None else prompts
+        ensemble = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
+        ensemble.noun(config.class_name)
+        backbone, beside = load_backbones(
+            str(name), patch_backbone, pretrained=pretrained, device=device, dtype=dtype, cache_dir=cache_dir, **of_patches
+        )
+        return cls(backbone, patch_backbone=beside, prompts=ensemble, **settings)
+
+    def save(self, folder: str | Path, *, page: str | None = None) -> Path:
+        """Write config.json, text_vectors.safetensors and, with references, memory.safetensors into `folder` (made if missing) and return
+        it. The model's weights are not copied: the folder names the model and holds the hash of its weights, which `load` checks where
+        the precision is the same. The reference pictures are not copied either, only what the model saw in them.
+
+        Args:
+            folder: a detector that is there already is replaced; where it is an earlier state of this one, `vlad references FOLDER undo`
+                goes back to it.
+            page: HTML that goes with the references as left_out.html, for people (`vlad.output.left_out.left_out_page`). None keeps one
+                that lies there if the references are the same, and removes it if they are others.
+        """
+        from vlad.history import forget_steps, keep_step
+        from vlad.persistence import SavedState, describe_backbone, write_state
+
+        text = {}
+        if self._text is not None:
+            self.text_vectors()
+            text = {noun: value.cpu() for (prompts, noun), value in self._text.known.items() if prompts == self.prompts.fingerprint}
+        steps = keep_step(Path(folder), self.history)
+        state = SavedState(
+            model=describe_backbone(self.backbone),
+            patch_model=None if self.patch_backbone is None else describe_backbone(self.patch_backbone),
+            prompts=self.prompts.to_dict(),
+            settings=self.config.to_dict(),
+            text=text,
+            memory=None if self.memory is None else self.memory.state(),
+            labels=None if self.labels is None else self.labels.to_dict(),
+            page=page,
+            history=self.history,
+            steps=steps,
+        )
+        written = write_state(Path(folder), state)
+        forget_steps(written, steps)
+        return written
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        backbone: Backbone | PatchBackbone | None = None,
+        patch_backbone: PatchBackbone | None = None,
+        prompts: PromptEnsemble | str | Path | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        cache_dir: str | Path | None = None,
+        **settings: Unpack[Settings],
+    ) -> Self:
+        """A detector from a folder that `save` wrote. With it come the references: the folder alone gives the same scores, bit for bit on
+        the same machine.
+
+        Args:
+            folder: the folder.
+            backbone, patch_backbone: needed if the detector was made from model objects instead of names.
+            prompts: other prompts than the saved ones.
+            device, dtype, cache_dir: of the model; see `from_pretrained`. None as dtype takes the saved one.
+            **settings: fields of `DetectorConfig` that override the saved ones. Where the threshold hangs on one, it is calibrated anew on
+                the references' files.
+
+        Raises:
+            ConfigError: the folder holds no detector, a damaged one, one of a newer version, or one of other weights than those found; or a
+                setting would need the references to be seen again and they cannot be.
+            WeightsNotFoundError: the weights of its model are not at hand.
+        """
+        from vlad.persistence import read_state, restore_backbone, restore_labels, restore_memory
+
+        folder = Path(folder)
+        state = read_state(folder)
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
+        backbone, is_same = restore_backbone(folder, state.model, backbone, "backbone", **options)
+        is_same_beside = True
+        if state.patch_model:
+            beside, is_same_beside = restore_backbone(folder, state.patch_model, patch_backbone, "patch_backbone", **options)
+            patch_backbone = cast("PatchBackbone", beside)
+        saved = PromptEnsemble.from_dict(state.prompts)
+        detector = cls(
+            backbone,
+            patch_backbone=patch_backbone,
+            prompts=saved if prompts is None else prompts,
+            **cast(Settings, state.settings | cast(dict[str, Any], settings)),
+        )
+        if is_same and detector._text is not None:  # in another precision the text is embedded anew
+            for noun, vectors in state.text.items():
+                detector._text.known[saved.fingerprint, noun] = vectors.to(backbone.device)
+        memory = restore_memory(folder, state, detector.encoder.device, detector._memory_settings())
+        detector.labels = restore_labels(folder, state)
+        detector.history = state.history
+        if memory is None:
+            return detector
+        if not (is_same and is_same_beside):
+            warn(f"{folder} was fitted in another precision; distances and thresholds fit this one less well")
+        if memory.calibration is not None and memory.calibration.conditions is None:  # a folder of an earlier version
+            before = cls(backbone, patch_backbone=patch_backbone, prompts=saved, **cast(Settings, state.settings))
+            before._text = detector._text
+            scorer = before._scorer(class_name=state.memory[0]["noun"] if state.memory else None, memory=memory)
+            memory.calibration = replace(memory.calibration, conditions=scorer.conditions)
+        detector._take(memory)
+        return detector
+
+    def copy(self, *, prompts: PromptEnsemble | str | Path | None = None, **settings: Unpack[Settings]) -> Self:
+        """Another detector on the same model: the weights are shared and only ever read, while references, prompts and settings belong to
+        the copy. It takes no memory, so every visitor of a server can have one. It starts with this one's references; where a setting
+        changes their scores, the threshold is calibrated anew on them.
+
+        Args:
+            prompts: other prompts than this one's.
+            **settings: fields of `DetectorConfig` that override this one's.
+
+        Raises:
+            ConfigError: a setting is unknown or out of range, or would need the references to be seen again and they cannot be.
+            PromptError: the prompt set is missing or malformed.
+        """
+        other = type(self)(
+            self.backbone,
+            patch_backbone=self.patch_backbone,
+            prompts=self.prompts if prompts is None else prompts,
+            **cast(Settings, self.config.to_dict() | cast(dict[str, Any], settings)),
+        )
+        other._text = None if self._text is None else self._text.copy()
+        if self.memory is not None:
+            wanted, had = other._memory_settings(), self._memory_settings()
+            if wanted != had and replace(wanted, tile=had.tile) != had:
+                raise ConfigError(f"{', '.join(settings)} would need the references to be seen again; copy before fit()")
+            other._take(self.memory)
+        other.labels, other.history = self.labels, self.history
+        return other
+
+    def _take(self, memory: ReferenceMemory) -> None:
+        """Take a memory that was calibrated elsewhere; under other conditions than this detector's it is calibrated anew.
+
+        Raises:
+            ConfigError: that needs references that cannot be seen again.
+        """
+        scorer = self._scorer(memory=memory)
+        stale = memory.calibration is not None and memory.calibration.conditions != scorer.conditions
+        self.memory = recalibrated(memory, scorer) if stale and self.config.threshold is None and self.labels is None else memory

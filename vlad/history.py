@@ -1,0 +1,132 @@
+"""What was done to a saved detector, and the way back.
+
+Every act that changes what a detector remembers is an entry of its history, with time, files and the threshold that came of it; the history
+lies in config.json, so it is written in the same instant as what it tells of. A save over an earlier state of the same detector keeps that
+state's files in `steps/`, as further names of the same data where the file system can do that, and `undo` puts them back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vlad.errors import ConfigError
+from vlad.persistence import is_saved_detector, read_state, write_state
+
+MOST_STEPS = 10  # earlier states that are kept
+_STEPS = "steps"
+_LOCK_SECONDS = 60
+Entry = dict[str, Any]
+
+
+def entry(act: str, *, good: Sequence[str] = (), bad: Sequence[str] = (), references: int = 0, threshold: float | None = None) -> Entry:
+    """One act, now: "fit", "add", "remove", "label", "unlabel" or "undo"; the files that it was about, the references after it, and the
+    threshold."""
+    time = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"time": time, "act": act, "good": list(good), "bad": list(bad), "references": references, "threshold": threshold}
+
+
+def in_words(one: Entry) -> str:
+    """An entry as a line."""
+    files = [*map(str, one.get("good", ())), *(f"{name} (bad)" for name in one.get("bad", ()))]
+    threshold = one.get("threshold")
+    after = f"{one.get('references', 0)} references" + ("" if threshold is None else f", threshold {float(threshold):.4f}")
+    return "  ".join([str(one.get("time", "?")), f"{one.get('act', '?'):7}", after, *([", ".join(files)] if files else [])])
+
+
+@contextmanager
+def locked(folder: str | Path) -> Iterator[Path]:
+    """The folder of a saved detector while nobody else changes it.
+
+    Raises:
+        ConfigError: there is no detector, or another process has held it for a minute.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    if not is_saved_detector(folder):
+        raise ConfigError(f"{folder} holds no detector; write one with vlad fit PICTURES --out {folder}")
+    lock = FileLock(folder / ".lock", timeout=_LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise ConfigError(f"{folder} has been in use by another process for {_LOCK_SECONDS} s; try again when it is done") from error
+    try:
+        yield folder
+    finally:
+        lock.release()
+
+
+def keep_step(folder: Path, history: Sequence[Entry]) -> tuple[str, ...]:
+    """Before a save of a detector with this history: keep the state that lies in the folder, if the detector came from it and has changed.
+
+    Returns:
+        The names of the steps that lead back, the last step last; for the new state.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8", errors="surrogateescape"))
+        before, steps = list(config.get("history") or ()), tuple(map(str, config.get("steps") or ()))
+    except (OSError, ValueError, AttributeError):
+        return ()
+    if not before or list(history[: len(before)]) != before:
+        return ()
+    if len(history) == len(before):
+        return steps
+    name = f"{len(before):04d}-{config.get('memory', {}).get('sha256', '')[:8] if config.get('memory') else 'words'}"
+    place = folder / _STEPS / name
+    partial = place.with_name(f"{name}.new")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            _link(path, partial / path.name)
+    shutil.rmtree(place, ignore_errors=True)
+    partial.replace(place)
+    return (*steps, name)[-MOST_STEPS:]
+
+
+def forget_steps(folder: Path, kept: Sequence[str]) -> None:
+    """Remove earlier states that no way leads back to."""
+    for path in (folder / _STEPS).iterdir() if (folder / _STEPS).is_dir() else ():
+        if path.name not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+    if (folder / _STEPS).is_dir() and not kept:
+        shutil.rmtree(folder / _STEPS, ignore_errors=True)
+
+
+def undo(folder: Path) -> Entry:
+    """Go back a step: what the detector remembers, its labels and settings become those before the last act; the history stays and gets an
+    entry. Call it within `locked`.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ConfigError: there is no step back.
+    """
+    now = read_state(folder)
+    if not now.steps:
+        raise ConfigError(f"{folder} has no earlier state to go back to; vlad references {folder} log shows what was done")
+    name = now.steps[-1]
+    before = read_state(folder / _STEPS / name)
+    last = before.history[-1] if before.history else {}
+    done = entry("undo", references=int(last.get("references", 0)), threshold=last.get("threshold"))
+    steps = now.steps[:-1]
+    write_state(folder, replace(before, history=(*now.history, done), steps=steps))
+    forget_steps(folder, steps)
+    return done
+
+
+def _link(source: Path, target: Path) -> None:
+    """A further name of a file, which a save replaces and never writes into; a copy where that cannot be had."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,158 @@
+"""Pictures that somebody has labelled, and the threshold that follows from their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from vlad.references.memory import Reference, conditions_from
+from vlad.references.rates import Rate, Rule, choose, pictures_needed
+from vlad.scoring.pictures import Conditions
+
+ENOUGH_GOOD = 8  # labelled good pictures below which references stand among them, each scored against the others
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One picture, what it is, and its score.
+
+    Attributes:
+        picture: where it came from.
+        mask: file that says where it is defective; None if there is none.
+    """
+
+    picture: Reference
+    is_anomalous: bool
+    score: float
+    mask: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self.picture.to_dict() | {"is_anomalous": self.is_anomalous, "score": self.score, "mask": self.mask}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Labelled:
+        """The inverse of `to_dict`."""
+        mask = None if values["mask"] is None else str(values["mask"])
+        return cls(Reference.from_dict(values), bool(values["is_anomalous"]), float(values["score"]), mask)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled pictures under one rule.
+
+    Attributes:
+        pictures: each once.
+        asked: what the threshold is to do.
+        fpr_limit: false alarms to accept where nothing is asked for and few anomalous pictures are labelled.
+        own: scores of the references, each against the others.
+        conditions: what all scores were made under.
+        pixel: from masks, the threshold of the map with the highest F1 of pixels (and so the highest IoU); None without masks.
+        pixel_f1: that F1.
+    """
+
+    pictures: tuple[Labelled, ...]
+    asked: Rule
+    fpr_limit: float
+    own: tuple[float, ...]
+    conditions: Conditions
+    pixel: float | None = None
+    pixel_f1: float | None = None
+
+    @cached_property
+    def normal(self) -> tuple[float, ...]:
+        """Scores of the good pictures, those of references among them where few others are labelled."""
+        labelled = tuple(sorted(one.score for one in self.pictures if not one.is_anomalous))
+        return labelled if len(labelled) >= ENOUGH_GOOD else tuple(sorted((*labelled, *self.own)))
+
+    @cached_property
+    def anomalous(self) -> tuple[float, ...]:
+        """Scores of the others."""
+        return tuple(sorted(one.score for one in self.pictures if one.is_anomalous))
+
+    @cached_property
+    def rule(self) -> Rule:
+        """What holds."""
+        return self.asked.settled(len(self.anomalous), self.fpr_limit)
+
+    @cached_property
+    def threshold(self) -> float:
+        """In [0, 1]."""
+        return choose(self.normal, self.anomalous, self.rule)
+
+    @property
+    def false_alarms(self) -> Rate:
+        """Of the good pictures."""
+        return Rate(sum(score > self.threshold for score in self.normal), len(self.normal))
+
+    @property
+    def misses(self) -> Rate:
+        """Of the others."""
+        return Rate(sum(score <= self.threshold for score in self.anomalous), len(self.anomalous))
+
+    @property
+    def missed(self) -> tuple[Labelled, ...]:
+        """Anomalous pictures that the threshold calls normal, the lowest score first."""
+        found = (one for one in self.pictures if one.is_anomalous and one.score <= self.threshold)
+        return tuple(sorted(found, key=lambda one: one.score))
+
+    def promise(self) -> str:
+        """What to expect, on one line and in plain words."""
+        good, bad = self.false_alarms, self.misses
+        parts = [f"{good.count} of {good.of} good pictures called anomalous"] if good.of else []
+        parts += [f"{bad.count} of {bad.of} bad ones missed"] if bad.of else []
+        return f"from labels; {', '.join(parts)}"
+
+    def report(self) -> list[str]:
+        """Threshold, both rates with their intervals, and how many more pictures a promise needs; a line each."""
+        good, bad, rule = self.false_alarms, self.misses, self.rule
+        among = len(self.own) if good.of > sum(not one.is_anomalous for one in self.pictures) else 0
+        lines = [f"threshold {self.threshold:.4f}: {rule}"]
+        lines.append(f"false alarms: {good} (95 %){f'; {among} of these are references' if among else ''}")
+        if bad.of:
+            lines.append(f"misses: {bad} (95 %)")
+        for limit, rate, kind in ((rule.max_false_alarms, good, "good"), (rule.max_misses, bad, "bad")):
+            if limit:
+                lines.append(_needed(limit, rate, kind))
+        if self.pixel is not None:
+            lines.append(f"threshold of the map {self.pixel:.4f}: pixel F1 {self.pixel_f1 or 0.0:.3f} on the masks, the highest possible")
+        return lines
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "pictures": [one.to_dict() for one in self.pictures],
+            "asked": asdict(self.asked),
+            "fpr_limit": self.fpr_limit,
+            "own": list(self.own),
+            "conditions": asdict(self.conditions),
+            "pixel": self.pixel,
+            "pixel_f1": self.pixel_f1,
+            "threshold": self.threshold,  # for people; made again from the scores
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Labels:
+        """The inverse of `to_dict`.
+
+        Raises:
+            KeyError, TypeError, ValueError: something is missing or has another type or range.
+        """
+        return cls(
+            tuple(Labelled.from_dict(one) for one in values["pictures"]),
+            Rule(**values["asked"]),
+            float(values["fpr_limit"]),
+            tuple(map(float, values["own"])),
+            conditions_from(values["conditions"]),
+            *(None if values[name] is None else float(values[name]) for name in ("pixel", "pixel_f1")),
+        )
+
+
+def _needed(limit: float, rate: Rate, kind: str) -> str:
+    needed = pictures_needed(limit, rate.count)
+    if rate.of >= needed:
+        return f"{limit:.1%} is promised with 95 % confidence"
+    such = "without an error" if not rate.count else f"with {rate.count} errors" if rate.count > 1 else "with 1 error"
+    return f"{needed} {kind} pictures {such} promise {limit:.1%} with 95 % confidence: {needed - rate.of} more"
