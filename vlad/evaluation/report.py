@@ -13,7 +13,7 @@ from vlad.evaluation import charts
 from vlad.evaluation.anchors import Anchor, load_anchors
 from vlad.evaluation.datasets import Dataset
 from vlad.evaluation.gallery import Gallery, false_alarms, misses
-from vlad.evaluation.results import pixel_counts, read_results
+from vlad.evaluation.results import of_no_use, pixel_counts, read_results
 from vlad.evaluation.samples import Sample, read_samples
 from vlad.evaluation.table import mean_and_spread
 
@@ -78,7 +78,13 @@ def write_report(out: Path, dataset: Dataset | None = None) -> list[Path]:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "spread": mean_and_spread, "interval": interval, "milliseconds": milliseconds}
+    environment.filters |= {
+        "percent": percent,
+        "spread": mean_and_spread,
+        "interval": interval,
+        "milliseconds": milliseconds,
+        "of_no_use": of_no_use,
+    }
     context = {
         "results": results,
         "headlines": [(name, title) for name, title in HEADLINES.items() if _has(results, name)],

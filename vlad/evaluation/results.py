@@ -56,6 +56,8 @@ DECIDING: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 _PIXEL_RESAMPLES = 200  # each costs milliseconds; enough for two digits of an interval
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "scipy", "scikit-learn", "pillow")
 
+_NO_USE = 0.5  # of either error, from which on a verdict is no better than a coin
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -187,6 +189,18 @@ def category_resamples(samples: Sequence[Sample], n: int) -> np.ndarray:
     """Draws (n, N) of pictures of one unit: the same for every k and seed of a category, so that their differences are paired, and
     independent of other categories."""
     return resamples([sample.gt_label for sample in samples], n=n, seed=zlib.crc32(samples[0].category.encode()))
+
+
+def of_no_use(metrics: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why the verdicts of a row are of no use, however good its ranking is; empty if they are not: more than half of the good pictures are
+    called anomalous, or more than half of the others are missed, on the mean."""
+    means = {name: (metrics.get(name) or {}).get("mean") for name in ("false_alarms", "recall")}
+    parts = []
+    if means["false_alarms"] is not None and means["false_alarms"] > _NO_USE:
+        parts.append(f"{means['false_alarms']:.0%} of the good pictures are called anomalous")
+    if means["recall"] is not None and means["recall"] < 1 - _NO_USE:
+        parts.append(f"{1 - means['recall']:.0%} of the bad ones are missed")
+    return " and ".join(parts)
 
 
 def pixel_counts(out: Path, samples: Sequence[Sample], fpr_limit: float) -> PixelCounts | None:

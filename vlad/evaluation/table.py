@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vlad.errors import ConfigError
-from vlad.evaluation.results import read_results, spread
+from vlad.evaluation.results import of_no_use, read_results, spread
 
 METRICS = ("image_auroc", "pixel_auroc", "aupro", "spro", "recall", "false_alarms")
 Cells = dict[str, dict[str, Any]]  # metric -> mean and std as of `spread`
@@ -22,7 +22,8 @@ def runs_table(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str] | No
         metrics: columns; None takes those of `METRICS` that were measured.
 
     Returns:
-        Markdown; percent, mean ± sample standard deviation; "–" where a metric is undefined or was not measured.
+        Markdown; a "!" marks more than half false alarms or misses; percent, mean ± sample standard deviation; "–" where a metric is undefined or
+            was not measured.
 
     Raises:
         ConfigError: a folder holds no results, or a metric is in none of them.
@@ -34,7 +35,7 @@ def runs_table(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str] | No
         raise ConfigError(f"no run measured {unknown[0]!r}; there are {', '.join(sorted(measured))}")
     lines = [f"| run | data | k | n | {' | '.join(shown)} |", "|---" * (4 + len(shown)) + "|"]
     lines += [
-        f"| {name} | {data} | {k_shot} | {count} | {' | '.join(mean_and_spread(cells.get(metric)) for metric in shown)} |"
+        f"| {name} | {data} | {k_shot} | {count} | {' | '.join(_cell(cells, metric) for metric in shown)} |"
         for name, data, k_shot, count, cells in rows
     ]
     return "\n".join(lines)
@@ -46,6 +47,12 @@ def mean_and_spread(value: Mapping[str, float | None] | None) -> str:
         return "–"
     std = value["std"]
     return f"{100 * value['mean']:.1f}" + ("" if std is None else f" ± {100 * std:.1f}")
+
+
+def _cell(cells: Cells, metric: str) -> str:
+    """With a mark where it says that the verdicts are of no use."""
+    is_bad = metric in ("recall", "false_alarms") and bool(of_no_use({metric: cells.get(metric) or {}}))
+    return f"{mean_and_spread(cells.get(metric))}{' **!**' if is_bad else ''}"
 
 
 def _group(runs: Sequence[dict[str, Any]]) -> list[tuple[str, int, int, Cells]]:

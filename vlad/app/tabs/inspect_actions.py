@@ -230,4 +230,8 @@ def _advice(visit: Visit) -> str:
         return "A few good pictures of the same part make a verdict possible; the tab Batch judges a folder of them by itself."
     if visit.detector.memory is None:
         return "Words alone. A few good pictures of the same part make this verdict much better."
-    return f"Compared with {len(visit.detector.references)} good pictures."
+    count = len(visit.detector.references)
+    as_high = 0 if visit.prediction is None else round(visit.prediction.scores.get("p_value", 0) * (count + 1)) - 1
+    if count < 2 or as_high < 0:
+        return f"Compared with {count} good picture{'' if count == 1 else 's'}."
+    return f"Compared with {count} good pictures, of which {as_high or 'none'} score{'' if as_high > 1 else 's'} as high beside the others."
