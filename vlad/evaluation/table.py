@@ -22,8 +22,8 @@ def runs_table(groups: Mapping[str, Sequence[Path]], metrics: Sequence[str] | No
         metrics: columns; None takes those of `METRICS` that were measured.
 
     Returns:
-        Markdown; a "!" marks more than half false alarms or misses; percent, mean ± sample standard deviation; "–" where a metric is undefined or
-            was not measured.
+        Markdown; percent, mean ± sample standard deviation; "!" marks more than half false alarms or misses, "–" what is undefined or was
+        not measured.
 
     Raises:
         ConfigError: a folder holds no results, or a metric is in none of them.
