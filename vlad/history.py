@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlad.errors import ConfigError
-from vlad.persistence import is_saved_detector, read_state, write_state
+from vlad.persistence import PAGE, files_of, is_saved_detector, read_state, write_state
 
 MOST_STEPS = 10  # earlier states that are kept
 _STEPS = "steps"
@@ -84,9 +84,8 @@ def keep_step(folder: Path, history: Sequence[Entry]) -> tuple[str, ...]:
     partial = place.with_name(f"{name}.new")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for path in folder.iterdir():
-        if path.is_file() and not path.name.startswith("."):
-            _link(path, partial / path.name)
+    for path in files_of(folder):
+        _link(path, partial / path.name)
     shutil.rmtree(place, ignore_errors=True)
     partial.replace(place)
     return (*steps, name)[-MOST_STEPS:]
@@ -115,11 +114,13 @@ def undo(folder: Path) -> Entry:
     if not now.steps:
         raise ConfigError(f"{folder} has no earlier state to go back to; vlad references {folder} log shows what was done")
     name = now.steps[-1]
-    before = read_state(folder / _STEPS / name)
+    step = folder / _STEPS / name
+    before = read_state(step)
+    page = (step / PAGE).read_text(encoding="utf-8") if (step / PAGE).is_file() else None
     last = before.history[-1] if before.history else {}
     done = entry("undo", references=int(last.get("references", 0)), threshold=last.get("threshold"))
     steps = now.steps[:-1]
-    write_state(folder, replace(before, history=(*now.history, done), steps=steps))
+    write_state(folder, replace(before, page=page, history=(*now.history, done), steps=steps))
     forget_steps(folder, steps)
     return done
 

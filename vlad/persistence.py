@@ -26,8 +26,13 @@ FORMAT_VERSION = 2  # 2 knows references; 1, which knew none, is still read
 _READABLE = (1, 2)
 _CONFIG, _TEXT, _MEMORY = "config.json", "text_vectors.safetensors", "memory.safetensors"
 _JSON_NAMES = {dict: "an object", list: "a list", str: "a text", NoneType: "null"}
-_PAGE = "left_out.html"
+PAGE = "left_out.html"
 _NEW = ".new"  # ends the names of files that a save has written and not yet put into place
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a saved detector that are there."""
+    return [path for path in (folder / name for name in (_CONFIG, _TEXT, _MEMORY, PAGE)) if path.is_file()]
 
 
 def is_saved_detector(path: str | Path) -> bool:
@@ -118,7 +123,7 @@ def write_state(folder: Path, state: SavedState) -> Path:
         values, tensors = state.memory
         config["memory"] = values | {"sha256": write_tensors(_MEMORY, tensors)}
     if state.page is not None:
-        page = folder / (_PAGE + _NEW)
+        page = folder / (PAGE + _NEW)
         page.write_text(state.page, encoding="utf-8", errors="backslashreplace")
         config["left_out"] = {"sha256": _sha256(page)}
     else:
@@ -165,7 +170,7 @@ def read_state(folder: Path) -> SavedState:
 def _finish(folder: Path) -> None:
     """Put the files into place that config.json names by their hashes, and remove those of a save that never got so far."""
     config = _config_there(folder)
-    for key, name in (("text", _TEXT), ("memory", _MEMORY), ("left_out", _PAGE)):
+    for key, name in (("text", _TEXT), ("memory", _MEMORY), ("left_out", PAGE)):
         entry = config.get(key) if isinstance(config, dict) else None
         new = folder / (name + _NEW)
         if new.is_file():

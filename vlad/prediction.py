@@ -146,6 +146,8 @@ class Prediction:
             "is_anomalous": self.pred_label,
             "undecided": self.undecided,
             "mask_threshold": self.mask_threshold,
+            "min_area": self.min_area,
+            "roi": None if self.roi is None else self.roi.in_words(),
             "regions": [region.to_dict() for region in self.regions],
             "scores": dict(self.scores),
             "model": self.model,

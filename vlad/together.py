@@ -158,7 +158,7 @@ def _after_a_look(
     detector: AnomalyDetector, sources: list[ImageSource], adapt: Adapting | bool | None, threshold: float | None, options: dict[str, Any]
 ) -> Callable[[Any], Any]:
     """What gives each prediction of a folder its threshold, after a first look at some of the pictures."""
-    follows = detector.memory is not None and threshold is None and detector.config.threshold is None
+    follows = detector.memory is not None and detector.labels is None and threshold is None and detector.config.threshold is None
     if not isinstance(adapt, Adapting):
         follows, adapt = follows and adapt is not False, Adapting(fewest=FEWEST if adapt else ENOUGH)
     if not follows or len(sources) < adapt.fewest:

@@ -143,11 +143,10 @@ def test_outside_nothing_matters(blank, parts, scorer, where):
     detector = blank.copy(scorer=scorer, **where)
     detector.fit([damaged(part, 60, 125) for part in parts[:3]])
     clean = blank.copy(scorer=scorer, **where).fit(parts[:3])
-    # References are taken in the order of their hashes, which the outside changes, and so the last bit of a mean over them.
-    assert detector.predict(parts[4]).pred_score == pytest.approx(clean.predict(parts[4]).pred_score, rel=1e-4)
+    assert detector.predict(parts[4]).pred_score == clean.predict(parts[4]).pred_score
     before, after = clean.predict(parts[5]), clean.predict(damaged(parts[5], 100, 130))
     assert before.pred_score == after.pred_score and np.array_equal(before.anomaly_map, after.anomaly_map)
-    assert before.threshold == pytest.approx(detector.predict(parts[5]).threshold, rel=1e-4)
+    assert before.threshold == detector.predict(parts[5]).threshold
     mask = clean.config.look.mask(parts[5].shape[:2])
     assert not after.anomaly_map[~mask].any() and after.anomaly_map[mask].any()
 

@@ -157,9 +157,9 @@ def detect(
     failed = options.compare_with(detector, references, quiet)
     if expect_anomalous is not None and (watch or mutual is False or (mutual is None and detector.memory is not None)):
         raise ConfigError("--expect-anomalous is for pictures that are judged by each other; leave it out, or add --mutual")
-    if adapt and (detector.memory is None or detector.config.threshold is not None or mutual):
+    if adapt and (detector.memory is None or detector.labels is not None or detector.config.threshold is not None or mutual):
         raise ConfigError(
-            "--adapt moves the threshold of references; give --references or a fitted --model, no --threshold and no --mutual"
+            "--adapt moves the threshold of references; give --references or a fitted --model, no labels, no --threshold and no --mutual"
         )
     follow = None
     if adapt is not False:

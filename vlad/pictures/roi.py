@@ -67,6 +67,11 @@ class Roi:
     look: str | None
     ignore: str | None
 
+    def in_words(self) -> str:
+        """Both parts, masks by their size."""
+        look = "everywhere" if self.look is None else in_short(self.look)
+        return look if self.ignore is None else f"{look} but not {in_short(self.ignore)}"
+
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """bool (H, W) of a picture of that size, True where it counts; read-only.
 

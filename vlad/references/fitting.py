@@ -51,6 +51,7 @@ def fit_memory(
     failed: list[ImageReadError] = []
     duplicates: list[str] = []
     given: dict[str, int] = {}
+    ranks: dict[str, str] = {}
     seen = _Seen()
     for number, source in enumerate(each_picture(sources, failed, on_error)):
         try:
@@ -67,6 +68,7 @@ def fit_memory(
         else:
             found[reference.sha256] = reference
             given[reference.sha256] = number + 1
+            ranks[reference.sha256] = reference.sha256 if scorer.roi is None else fingerprint(scorer.roi.cut(picture)[0])
             seen.keep(reference, picture)
     if not found and not duplicates:
         if failed:
@@ -77,8 +79,8 @@ def fit_memory(
     notes = list(odd_sizes([*memory.references.values(), *found.values()], encoder.size))
     if found:
         memory.settle(len(memory.references) + len(found))
-        # Sorted, so that the order in which they were given never matters, to a coreset neither.
-        ordered = [found[key] for key in sorted(found)]
+        # Sorted, so that the order in which they were given never matters, to a coreset neither; and by what counts of them alone.
+        ordered = [found[key] for key in sorted(found, key=lambda key: (ranks[key], key))]
         memory.add(((reference, seen.again(reference)) for reference in ordered), encoder, scorer.parts)
         if memory.settings.foreground and memory.foreground is None:
             notes.append("the part does not stand out from its background clearly enough; the whole picture is looked at")

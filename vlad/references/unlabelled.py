@@ -188,15 +188,16 @@ def judge(
             seen_cuts = encoder.see([picture for picture, _ in cuts], patches=True, text=False)
             views = (of_inside(view, inside) for view, (_, inside) in zip(seen_cuts, cuts, strict=True))
             others = None if beside is None else iter(beside(readable))
+            parts = iter(cuts)
             for source, picture in batch:
                 if isinstance(picture, ImageReadError):
                     outcome.append(picture)
                     continue
-                view = next(views)
+                view, part = next(views), next(parts)
                 assert view.patches is not None
                 tokens = smooth(view.patches.tokens, view.patches.grid)
                 straight.append([tokens if view.inside is None else tokens[view.inside]])
-                outcome.append(_remember(source, picture, view, None if others is None else next(others), roi))
+                outcome.append(_remember(source, picture, part, view, None if others is None else next(others), roi))
             tell("look", len(outcome), len(sources))
         seen = [entry for entry in outcome if isinstance(entry, _Seen)]
         if not seen:
@@ -231,14 +232,14 @@ def kinds_of(judged: Iterable[Judged | ImageReadError]) -> str:
     return f"{len(groups)} kinds of product ({', '.join(named)})"
 
 
-def _remember(source: ImageSource, picture: np.ndarray, view: View, other: Scored | None, roi: Roi | None) -> _Seen:
+def _remember(source: ImageSource, picture: np.ndarray, part: Part, view: View, other: Scored | None, roi: Roi | None) -> _Seen:
     assert view.patches is not None
     grid, shown, size = view.patches.grid, view.patches.shown, (picture.shape[0], picture.shape[1])
     if other is not None and other.map is not None and roi is not None:
         left, top, right, bottom = roi.box(size)
         other = replace(other, map=other.map[top:bottom, left:right])
     opinion = None if other is None else Opinion.of(other, grid, shown)
-    return _Seen(source, size, fingerprint(picture), view.embedding.cpu().numpy(), grid, shown, view.inside, opinion)
+    return _Seen(source, size, fingerprint(part[0]), view.embedding.cpu().numpy(), grid, shown, view.inside, opinion)
 
 
 def _rescore(group: Sequence[_Seen], most: int) -> None:
