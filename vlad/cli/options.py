@@ -212,6 +212,8 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     found, failed = find(references)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "left out of the references", VladWarning)  # said by the caller, after the results
+        if not quiet:
+            warnings.filterwarnings("ignore", ".*is a guess and can be far off", VladWarning)  # said below
         try:
             detector.fit(found)
         except ImageReadError as error:  # beside what was not found at all
