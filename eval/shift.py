@@ -22,23 +22,23 @@ from vlad.synthetic import DEFECTS, ProductLine
 GOOD, BAD = 30, 10
 
 
-def picture(line: ProductLine, number: int, defect: str | None) -> Image.Image:
+def picture(line: ProductLine, number: int, defect: str | None, severity: float) -> Image.Image:
     """Picture `number` of the line, under conditions of its own."""
     try:
         shown = line.sample(number, defect).image
     except RuntimeError:  # a defect that does not show on this product
         shown = line.sample(number, "stain").image
-    return Image.fromarray(_varied(shown, 0.6, np.random.default_rng(number)))
+    return Image.fromarray(_varied(shown, severity, np.random.default_rng(number)))
 
 
-def write(folder: Path, line: ProductLine, first: int, good: int, bad: int) -> None:
+def write(folder: Path, line: ProductLine, first: int, good: int, bad: int, severity: float) -> None:
     """Good and bad pictures, the truth in their names."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(first)
     for number in range(good + bad):
         defect = None if number < good else str(rng.choice(DEFECTS))
         kind = "good" if defect is None else "bad"
-        picture(line, first + number, defect).save(folder / f"{kind}_{number:03}.png")
+        picture(line, first + number, defect, severity).save(folder / f"{kind}_{number:03}.png")
 
 
 def vlad(*arguments: object) -> str:
@@ -68,13 +68,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", default="washer")
     parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--severity", type=float, default=1.0, help="how much light, focus and place vary")
     parser.add_argument("--out", type=Path, default=Path("runs/shift"))
     options = parser.parse_args()
     line, out = ProductLine(options.family, options.seed, SIDE), options.out
-    write(out / "good", line, 0, 8, 0)
-    write(out / "first", line, 100, GOOD, BAD)
-    write(out / "fresh", line, 500, GOOD, BAD)
-    write(out / "labelled", line, 900, 40, 20)
+    write(out / "good", line, 0, 8, 0, options.severity)
+    write(out / "first", line, 100, GOOD, BAD, options.severity)
+    write(out / "fresh", line, 500, GOOD, BAD, options.severity)
+    write(out / "labelled", line, 900, 40, 20, options.severity)
     model = out / "model"
     vlad("fit", out / "good", "--out", model, "--model", "lite", "-q")
     print("| step | threshold | false alarms, fresh pictures | misses |\n|---|---|---|---|")
