@@ -270,11 +270,7 @@ class TestReferences:
     def test_detect(self, options, pictures, references, with_references):
         run = vlad("detect", pictures, "--references", references, "--class-name", "metal nut", "--format", "json", *options)
         lines = {line["image_path"]: line for line in json.loads(run.stdout)}
-        assert (
-            run.returncode == 0
-            and "references: 2 pictures" in run.stderr
-            and run.stderr.count("a guess and can be far off") == 1
-        )
+        assert run.returncode == 0 and "references: 2 pictures" in run.stderr and run.stderr.count("a guess and can be far off") == 1
         assert {path: line["pred_score"] for path, line in lines.items()} == {p: r.pred_score for p, r in with_references.items()}
         assert all(
             (line["threshold_source"], line["threshold"]) == ("references", with_references[p].threshold) for p, line in lines.items()

@@ -271,6 +271,37 @@ def test_gears_are_judged_by_each_other(page):
     assert [caption.split()[-1] for caption in captions[:2]] == ["04_missing_part.png", "09_scratch.png"]
 
 
+def test_good_and_bad_pictures_set_the_threshold(page, tmp_path):
+    gears = sorted((EXAMPLES / "gears").glob("*.png"))
+    good, bad = [path for path in gears if "good" in path.name], [path for path in gears if "good" not in path.name]
+    page.get_by_text("Good pictures to compare with").click()
+    with page.expect_file_chooser() as chooser:
+        page.locator("#add-references").click()
+    chooser.value.set_files(good[:2])
+    expect(page.locator("#reference-count")).to_contain_text("2 good pictures of yours")
+    open_tab(page, "Calibrate")
+    for where, files in (("#label-good", good[2:6]), ("#label-bad", bad)):
+        page.locator(f"{where} input[type=file]").first.set_input_files(files)
+        expect(page.locator(where)).to_contain_text("KB")
+    page.get_by_label("No miss").check()
+    page.locator("#label-score").click()
+    expect(page.locator("#label-found")).to_contain_text("0 of 2")
+    threshold = page.locator("#label-threshold input[type=number]")
+    threshold.fill("0.001")
+    threshold.press("Enter")
+    expect(page.locator("#label-found")).to_contain_text("at 0.0010")
+    page.locator("#label-keep").click()
+    expect(page.locator("#label-kept")).to_contain_text("a score above 0.0010 is anomalous")
+    with page.expect_download() as download:
+        page.locator("#label-detector").click()
+    assert download.value.suggested_filename == "vlad_detector.zip"
+    open_tab(page, "Inspect")
+    upload(page, good[6])
+    expect(page.locator("#verdict")).to_contain_text("set by you")
+    page.locator("#is-good").click()
+    expect(page.locator("#reference-count")).to_contain_text("3 good pictures of yours")
+
+
 def test_a_drawn_defect_is_found(page):
     open_tab(page, "Draw a defect")
     page.wait_for_selector("#editor canvas")

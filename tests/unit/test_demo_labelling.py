@@ -60,7 +60,7 @@ def test_good_and_bad_pictures_set_the_threshold(service, compared, files):
     assert handlers.inspect(service, compared, bad[0]).threshold_source == "labels"
     html = labelling.card(labels, labels.threshold)
     assert "0 of 3" in html and html.count("vlad-good-bar") >= 1 and "threshold" in html
-    assert "3 of 3" in labelling.card(labels, 1.0) and "4 of the good ones" in labelling.advice(labels)
+    assert "3 of 3" in labelling.card(labels, 1.0) and "4 of the good ones" in labelling.advice(labels, by_words=False)
 
 
 def test_a_threshold_is_kept_as_it_is_or_as_it_was_moved(service, compared, files):
@@ -153,5 +153,8 @@ def test_an_example_starts_afresh(lite, files):
         assert Path(visit.detector.references[0].path).is_file()
         handlers.inspect_example(service, visit, service.examples[0], with_references=True)
         assert visit.detector.labels is None and visit.prediction.threshold_source == "references"
+        labelling.calibrate(service, visit, sorted(files.glob("good_*.png")), [files / "bad_0.png"], "No miss")
+        assert visit.detector.memory is None and not visit.references  # the example's good pictures say nothing of these
+        assert "words alone" in labelling.advice(visit.detector.labels, by_words=True)
     finally:
         service.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlad.app import show
-from vlad.app.handlers import keep_uploads
+from vlad.app.handlers import clear_references, keep_uploads
 from vlad.app.notes import noted
 from vlad.errors import ConfigError
 from vlad.references.rates import Rate
@@ -48,6 +48,8 @@ def calibrate(service: Service, visit: Visit, good: Sequence[str | Path], bad: S
         raise ConfigError("There are no pictures yet; drop good ones on the left and bad ones on the right.")
     if len(good) + len(bad) > service.limits.pictures:
         raise ConfigError(f"At most {service.limits.pictures} pictures are scored here; use vlad calibrate on the command line.")
+    if visit.borrowed:  # an example's good pictures show the example's product
+        clear_references(service, visit)
     folder = visit.folder / "labels"
     shutil.rmtree(folder, ignore_errors=True)
     refused: list[str] = []
@@ -106,9 +108,10 @@ def card(labels: Labels, threshold: float) -> str:
     )
 
 
-def advice(labels: Labels) -> str:
+def advice(labels: Labels, *, by_words: bool) -> str:
     """What the numbers rest on, in words."""
-    lines = [line for line in labels.report() if "promise" in line or "pixel F1" in line]
+    lines = ["Scored by words alone; good pictures to compare with, given in the tab Inspect, tell more"] if by_words else []
+    lines += [line for line in labels.report() if "promise" in line or "pixel F1" in line]
     own = len(labels.normal) - sum(not one.is_anomalous for one in labels.pictures)
     if own:
         lines.append(f"{own} of the good ones are those that pictures are compared with, each scored against the others")

@@ -48,7 +48,7 @@ def build(service: Service, visit: gr.State) -> None:
             current,
             labelling.card(labels, labels.threshold),
             slider,
-            labelling.advice(labels),
+            labelling.advice(labels, by_words=current.detector.memory is None),
             gr.Button(interactive=True),
             gr.DownloadButton(value=None, interactive=False),
             "",
