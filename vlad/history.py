@@ -21,6 +21,7 @@ from vlad.errors import ConfigError
 from vlad.persistence import PAGE, files_of, is_saved_detector, read_state, write_state
 
 MOST_STEPS = 10  # earlier states that are kept
+_NAMED = 3  # files in a line
 _STEPS = "steps"
 _LOCK_SECONDS = 60
 Entry = dict[str, Any]
@@ -36,6 +37,8 @@ def entry(act: str, *, good: Sequence[str] = (), bad: Sequence[str] = (), refere
 def in_words(one: Entry) -> str:
     """An entry as a line."""
     files = [*map(str, one.get("good", ())), *(f"{name} (bad)" for name in one.get("bad", ()))]
+    if len(files) > _NAMED:
+        files = [*files[:_NAMED], f"and {len(files) - _NAMED} more"]
     threshold = one.get("threshold")
     after = f"{one.get('references', 0)} references" + ("" if threshold is None else f", threshold {float(threshold):.4f}")
     return "  ".join([str(one.get("time", "?")), f"{one.get('act', '?'):7}", after, *([", ".join(files)] if files else [])])

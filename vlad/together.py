@@ -59,7 +59,8 @@ def predict_together(
         class_name, batch_size, maps, threshold, on_error: as of `AnomalyDetector.predict`.
         adapt: whether a threshold of references follows the folder's scores, and how; None if there are twenty pictures. Up to a hundred,
             evenly spread, are then scored first, so that all get the same threshold, whatever their order.
-        on_progress: as of `AnomalyDetector.predict_mutual_iter`; not called for words.
+        on_progress: as of `AnomalyDetector.predict_mutual_iter`, with the phase "look" also for the first look at a folder; not called for
+            words.
 
     Yields:
         A `Prediction` or, with `on_error` "return", an ImageReadError for each picture, in order.
@@ -74,7 +75,7 @@ def predict_together(
         if mutual is False and not detector.decides_alone:
             detector = detector.copy(text_threshold=TEXT_THRESHOLD)
         reason = _TILED if detector.config.tile else why_undecided(len(sources))
-        follow = _after_a_look(detector, sources, adapt, threshold, options)
+        follow = _after_a_look(detector, sources, adapt, threshold, options, on_progress or (lambda *_: None))
         for result in detector.predict_iter(sources, threshold=threshold, **options):
             yield _because(follow(result), reason)
         return
@@ -155,7 +156,12 @@ def _of_references(result: Any) -> bool:
 
 
 def _after_a_look(
-    detector: AnomalyDetector, sources: list[ImageSource], adapt: Adapting | bool | None, threshold: float | None, options: dict[str, Any]
+    detector: AnomalyDetector,
+    sources: list[ImageSource],
+    adapt: Adapting | bool | None,
+    threshold: float | None,
+    options: dict[str, Any],
+    tell: Callable[[str, int, int], None],
 ) -> Callable[[Any], Any]:
     """What gives each prediction of a folder its threshold, after a first look at some of the pictures."""
     follows = detector.memory is not None and detector.labels is None and threshold is None and detector.config.threshold is None
@@ -164,8 +170,9 @@ def _after_a_look(
     if not follows or len(sources) < adapt.fewest:
         return lambda result: result
     looked_at = sources[:: -(-len(sources) // _SAMPLE)]
-    for result in detector.predict_iter(looked_at, **(options | {"maps": False, "on_error": "return"})):
+    for done, result in enumerate(detector.predict_iter(looked_at, **(options | {"maps": False, "on_error": "return"})), start=1):
         adapt.see(result)
+        tell("look", done, len(looked_at))
     return adapt.moved
 
 

@@ -158,3 +158,14 @@ def test_an_example_starts_afresh(lite, files):
         assert "words alone" in labelling.advice(visit.detector.labels, by_words=True)
     finally:
         service.close()
+
+
+def test_a_batch_of_twenty_moves_the_threshold_and_gives_way(service, compared, files, monkeypatch):
+    from vlad.app.batches import run_batch
+
+    turns = []
+    monkeypatch.setattr(service, "_pass_on", lambda pass_on=service._pass_on: (turns.append(1), pass_on())[1])
+    *_, batch = run_batch(service, compared, [*sorted(files.glob("good_*.png")), *sorted(files.glob("bad_*.png")) * 4])
+    assert {row.prediction.threshold_source for row in batch.rows} == {"references and 20 pictures of this run"}
+    assert "The threshold comes from the references and 20 pictures of this run" in batch.remarks()[0]
+    assert len(turns) >= 40  # one for each picture at the first look, and one at the second

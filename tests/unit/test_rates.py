@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from vlad.errors import ConfigError
-from vlad.references.rates import Rate, Rule, choose, pictures_needed
+from vlad.references.rates import Rate, Rule, choose, lowered, pictures_needed
 
 GOOD, BAD = [0.1, 0.2, 0.3, 0.4, 0.5], [0.35, 0.7, 0.8, 0.9]
 
@@ -37,6 +37,30 @@ def test_where_nothing_is_asked_for():
     assert Rule().settled(10, 0.05) == Rule(cost_ratio=1.0)
     assert Rule().settled(3, 0.05) == Rule(max_false_alarms=0.05)
     assert Rule(max_misses=0.1).settled(3, 0.05) == Rule(max_misses=0.1)
+
+
+@pytest.mark.parametrize(
+    ("start", "bad", "threshold"),
+    [
+        (0.6, [0.9], 0.6),  # found already
+        (0.6, [0.55], 0.525),  # halfway to the highest good one
+        (0.6, [0.55, 0.58], 0.525),
+        (0.6, [0.45], 0.6),  # would cost a false alarm
+        (0.6, [0.45, 0.55], 0.525),  # the one that can be found is
+        (0.45, [0.43], 0.415),  # one false alarm is there already
+        (0.45, [0.35], 0.45),
+        (0.6, [], 0.6),
+    ],
+)
+def test_a_miss_lowers_a_threshold_as_far_as_good_pictures_allow(start, bad, threshold):
+    assert lowered(start, GOOD, bad, 0.05) == pytest.approx(threshold)
+
+
+@given(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=1, max_size=20), st.lists(st.floats(0, 1), max_size=8))
+def test_it_is_never_raised_and_never_costs_more_false_alarms(start, good, bad):
+    value = lowered(start, good, bad, 0.04)
+    assert 0 <= value <= start and sum(score > value for score in good) <= sum(score > start for score in good)
+    assert sum(score > value for score in bad) >= sum(score > start for score in bad)
 
 
 def test_the_ends():

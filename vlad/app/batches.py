@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("picture", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds", "error")
 _THUMBNAIL = 360
+_RUN = "of this run"  # in the source of a threshold that followed the batch
 BY_EACH_OTHER = (
     "No good pictures were given, so {} pictures were judged by each other: most are taken to be good, and what stands out is called "
     "anomalous."
@@ -112,6 +113,8 @@ class Batch:
     def remarks(self) -> list[str]:
         """What to know about the verdicts."""
         found = [f"{count} undecided: {reason}" for reason, count in self.undecided.items()]
+        if moved := next((row.prediction for row in self.rows if row.prediction and _RUN in (row.prediction.threshold_source or "")), None):
+            found.insert(0, f"The threshold comes from the {moved.threshold_source}; up to half of them may be bad.")
         if self.by_each_other:
             found.insert(0, BY_EACH_OTHER.format(self.by_each_other))
         return found

@@ -118,7 +118,8 @@ class Fitting(Stored):
         and for words alone. `labels` then tells both rates of error with their exact intervals, and `labels.report()` in words.
 
         Where fewer than eight good pictures are labelled, the references stand among them, each scored against the others. Without any of
-        the limits both rates weigh alike, from ten bad pictures on; fewer of them are found as far as the good ones allow at `fpr_limit`.
+        the limits both rates weigh alike, from ten bad pictures on. With fewer the threshold of the references is lowered to find them, as
+        far as the good ones allow at `fpr_limit`; it is never raised by them.
 
         Args:
             good, bad: pictures, folders, or a mixture; see `read_image`. References may be among the good ones.
@@ -137,14 +138,17 @@ class Fitting(Stored):
         from vlad.references.rates import Rule
 
         asked = Rule(max_false_alarms, max_misses, cost_ratio, bad_share)
+        scorer = self._scorer(memory=self.memory)
+        calibration = self._calibration(scorer, self.config)
         found, failed = label(
-            self._scorer(memory=self.memory),
+            scorer,
             self.memory,
             good,
             bad,
             masks=masks,
             asked=None if asked.is_open and add else asked,
             fpr_limit=self.config.fpr_limit,
+            start=None if calibration is None else calibration.image_threshold(self.config.calibration, self.config.fpr_limit),
             before=self.labels if add else None,
             max_pixels=self.config.max_pixels,
             on_error=on_error,
@@ -240,7 +244,9 @@ class Fitting(Stored):
         if self.labels is not None and keep_labels:
             from vlad.references.labelling import relabelled
 
-            labels, remarks = relabelled(self.labels, self._scorer(memory=memory, class_name=config.class_name), memory, strict=False)
+            scorer, calibration = self._scorer(memory=memory, class_name=config.class_name), memory.calibration
+            start = None if calibration is None else calibration.image_threshold(config.calibration, config.fpr_limit)
+            labels, remarks = relabelled(self.labels, scorer, memory, start=start, strict=False)
             notes += remarks
         elif self.labels is not None:
             notes.append("the threshold from labels was of other references and is forgotten; calibrate again")

@@ -168,12 +168,12 @@ class Scoring:
         Raises:
             ConfigError: one has to be made anew, and a picture cannot be seen again.
         """
-        labels = self._labels_of(scorer) if config.threshold is None else None
+        labels = self._labels_of(scorer, config) if config.threshold is None else None
         # With labels the references' own threshold is of no use, so that only a p-value would hang on it.
         calibration = self._calibration(scorer, config if labels is None else replace(config, threshold=labels.threshold))
         return choose_thresholds(config, calibration, self.encoder.text_advice.text_threshold, labels), calibration
 
-    def _labels_of(self, scorer: PictureScorer) -> Labels | None:
+    def _labels_of(self, scorer: PictureScorer, config: DetectorConfig) -> Labels | None:
         """The labels with scores under the scorer's conditions: those at hand, or some that are made now and kept."""
         conditions = scorer.conditions
         if self.labels is None or self.labels.conditions == conditions:
@@ -181,7 +181,9 @@ class Scoring:
         if conditions not in self._labels_under:
             from vlad.references.labelling import relabelled
 
-            self._labels_under[conditions], _ = relabelled(self.labels, scorer, self.memory, strict=True)
+            calibration = self._calibration(scorer, config)
+            start = None if calibration is None else calibration.image_threshold(config.calibration, config.fpr_limit)
+            self._labels_under[conditions], _ = relabelled(self.labels, scorer, self.memory, start=start, strict=True)
             if len(self._labels_under) > _CALIBRATIONS:
                 del self._labels_under[next(iter(self._labels_under))]
         return self._labels_under[conditions]

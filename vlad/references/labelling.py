@@ -41,6 +41,7 @@ def label(
     masks: Any = None,
     asked: Rule | None = None,
     fpr_limit: float = 0.05,
+    start: float | None = None,
     before: Labels | None = None,
     max_pixels: int = 100_000_000,
     on_error: str = "warn",
@@ -54,7 +55,7 @@ def label(
         masks: where the anomalous pictures are defective: a folder with `STEM_mask.*` or `STEM.*`, also in a subfolder of the picture's own
             folder's name; or a list of files or arrays, one or None for each picture of the list `bad`.
         asked: what the threshold is to do; None: as before, else nothing in particular.
-        fpr_limit: see `Labels`.
+        fpr_limit, start: see `Labels`.
         before: labels to add these to.
         max_pixels, on_error: as of `fit_memory`.
 
@@ -93,6 +94,7 @@ def label(
         fpr_limit=fpr_limit,
         own=own_scores(memory),
         conditions=scorer.conditions,
+        start=start,
         pixel=pixels.threshold if masks is not None else None if before is None else before.pixel,
         pixel_f1=pixels.f1 if masks is not None else None if before is None else before.pixel_f1,
     )
@@ -100,10 +102,13 @@ def label(
     return found, failed
 
 
-def relabelled(labels: Labels, scorer: PictureScorer, memory: ReferenceMemory | None, *, strict: bool) -> tuple[Labels, list[str]]:
+def relabelled(
+    labels: Labels, scorer: PictureScorer, memory: ReferenceMemory | None, *, start: float | None, strict: bool
+) -> tuple[Labels, list[str]]:
     """Labels whose scores are made anew, because the conditions or the references are others.
 
     Args:
+        start: see `Labels`.
         strict: a picture that cannot be seen again raises; else it keeps its old score.
 
     Returns:
@@ -128,7 +133,9 @@ def relabelled(labels: Labels, scorer: PictureScorer, memory: ReferenceMemory | 
             "were, set threshold, or calibrate again"
         )
     remarks = [f"{names} cannot be seen again, so old scores stay behind the threshold from labels; calibrate again if that matters"]
-    return replace(labels, pictures=tuple(found), own=own_scores(memory), conditions=scorer.conditions), remarks if gone else []
+    return replace(
+        labels, pictures=tuple(found), own=own_scores(memory), conditions=scorer.conditions, start=start
+    ), remarks if gone else []
 
 
 def own_scores(memory: ReferenceMemory | None) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from vlad.references.memory import Reference, conditions_from
-from vlad.references.rates import Rate, Rule, choose, pictures_needed
+from vlad.references.rates import ENOUGH_BAD, Rate, Rule, choose, lowered, pictures_needed
 from vlad.scoring.pictures import Conditions
 
 ENOUGH_GOOD = 8  # labelled good pictures below which references stand among them, each scored against the others
@@ -47,6 +47,7 @@ class Labels:
         pictures: each once.
         asked: what the threshold is to do.
         fpr_limit: false alarms to accept where nothing is asked for and few anomalous pictures are labelled.
+        start: threshold of the references, from which it is then lowered; None without.
         own: scores of the references, each against the others.
         conditions: what all scores were made under.
         pixel: from masks, the threshold of the map with the highest F1 of pixels (and so the highest IoU); None without masks.
@@ -58,6 +59,7 @@ class Labels:
     fpr_limit: float
     own: tuple[float, ...]
     conditions: Conditions
+    start: float | None = None
     pixel: float | None = None
     pixel_f1: float | None = None
 
@@ -77,9 +79,17 @@ class Labels:
         """What holds."""
         return self.asked.settled(len(self.anomalous), self.fpr_limit)
 
+    @property
+    def is_lowered(self) -> bool:
+        """Whether the threshold is that of the references, lowered to find what was missed: nothing is asked for, and few are labelled as
+        anomalous."""
+        return self.asked.is_open and self.start is not None and len(self.anomalous) < ENOUGH_BAD
+
     @cached_property
     def threshold(self) -> float:
         """In [0, 1]."""
+        if self.is_lowered and self.start is not None:
+            return lowered(self.start, self.normal, self.anomalous, self.fpr_limit)
         return choose(self.normal, self.anomalous, self.rule)
 
     @property
@@ -109,12 +119,13 @@ class Labels:
         """Threshold, both rates with their intervals, and how many more pictures a promise needs; a line each."""
         good, bad, rule = self.false_alarms, self.misses, self.rule
         among = len(self.own) if good.of > sum(not one.is_anomalous for one in self.pictures) else 0
-        lines = [f"threshold {self.threshold:.4f}: {rule}"]
+        what = f"that of the references, {self.start:.4f}, lowered as far as good pictures allow" if self.is_lowered else str(rule)
+        lines = [f"threshold {self.threshold:.4f}: {what}"]
         lines.append(f"false alarms: {good} (95 %){f'; {among} of these are references' if among else ''}")
         if bad.of:
             lines.append(f"misses: {bad} (95 %)")
         for limit, rate, kind in ((rule.max_false_alarms, good, "good"), (rule.max_misses, bad, "bad")):
-            if limit:
+            if limit and not self.is_lowered:
                 lines.append(_needed(limit, rate, kind))
         if self.pixel is not None:
             lines.append(f"threshold of the map {self.pixel:.4f}: pixel F1 {self.pixel_f1 or 0.0:.3f} on the masks, the highest possible")
@@ -128,6 +139,7 @@ class Labels:
             "fpr_limit": self.fpr_limit,
             "own": list(self.own),
             "conditions": asdict(self.conditions),
+            "start": self.start,
             "pixel": self.pixel,
             "pixel_f1": self.pixel_f1,
             "threshold": self.threshold,  # for people; made again from the scores
@@ -146,7 +158,7 @@ class Labels:
             float(values["fpr_limit"]),
             tuple(map(float, values["own"])),
             conditions_from(values["conditions"]),
-            *(None if values[name] is None else float(values[name]) for name in ("pixel", "pixel_f1")),
+            *(None if values[name] is None else float(values[name]) for name in ("start", "pixel", "pixel_f1")),
         )
 
 

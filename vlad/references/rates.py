@@ -102,8 +102,8 @@ class Rule:
         return self.max_false_alarms is None and self.max_misses is None and self.cost_ratio is None
 
     def settled(self, anomalous: int, fpr_limit: float) -> Rule:
-        """The rule where nothing is asked for: both rates alike with ten anomalous pictures or more. Fewer say little about all that can be
-        wrong, so that only as many false alarms as `fpr_limit` are accepted to find them."""
+        """The rule where nothing is asked for and there are no references: both rates alike with ten anomalous pictures or more. Fewer say
+        little about all that can be wrong, so that only as many false alarms as `fpr_limit` are accepted to find them."""
         if not self.is_open:
             return self
         return Rule(cost_ratio=1.0, bad_share=self.bad_share) if anomalous >= ENOUGH_BAD else Rule(max_false_alarms=fpr_limit)
@@ -146,6 +146,24 @@ def choose(normal: Sequence[float], anomalous: Sequence[float], rule: Rule) -> f
     widths = np.diff(values)[np.clip(np.searchsorted(values, cuts) - 1, 0, len(values) - 2)]
     best = np.flatnonzero(cost <= cost.min() + 1e-12)
     return float(cuts[best[widths[best].argmax()]])
+
+
+def lowered(start: float, normal: Sequence[float], anomalous: Sequence[float], fpr_limit: float) -> float:
+    """A threshold that comes from elsewhere, lowered to find as many of a few anomalous pictures as it can: no further than needed for
+    that, and not so far that more of the normal ones are called anomalous than `fpr_limit` allows, or than are already.
+
+    Args:
+        start: the threshold, in [0, 1]; it is never raised.
+        normal, anomalous: scores in [0, 1].
+        fpr_limit: a share in (0, 1).
+    """
+    good, bad = np.sort(np.asarray(normal, np.float64)), np.sort(np.asarray(anomalous, np.float64))
+    cuts = _cuts(np.concatenate([good, bad, [start]]))
+    cuts = np.append(cuts[cuts < start], start)
+    false_alarms = len(good) - np.searchsorted(good, cuts, side="right")
+    misses = np.searchsorted(bad, cuts, side="right")
+    may = false_alarms <= max(int(false_alarms[-1]), _allowed(fpr_limit, len(good)))
+    return float(cuts[np.flatnonzero(may & (misses == misses[may].min()))[-1]])
 
 
 def _cuts(scores: np.ndarray) -> np.ndarray:
