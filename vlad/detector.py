@@ -181,7 +181,7 @@ class AnomalyDetector(Fitting):
         bounds = self._bounds(replace(scorer, maps=True), config)
         noun = self.prompts.noun(class_name or self.config.class_name)
         start = time.perf_counter()
-        for batch in read_batches(images, batch_size, on_error=on_error, max_pixels=self.config.max_pixels):
+        for batch in read_batches(images, batch_size, on_error=on_error, max_pixels=self.config.max_pixels, roi=config.look):
             readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
             scored = iter(scorer.score(readable))
             seconds = (time.perf_counter() - start) / len(batch)

@@ -11,7 +11,7 @@ from PIL import Image
 from vlad import AnomalyDetector
 from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.config import DetectorConfig
-from vlad.errors import ConfigError
+from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.pictures.roi import Roi, in_short, patches_inside
 from vlad.synthetic import ProductLine
 
@@ -199,6 +199,20 @@ def test_it_is_saved_and_cannot_be_changed_without_the_references(blank, parts, 
         AnomalyDetector.load(tmp_path / "model", backbone=blank.backbone, roi="0,0,50,50")
     with pytest.raises(ConfigError, match="references to be seen again"):
         again.copy(ignore="0,0,50,50")
+
+
+def test_a_picture_of_which_nothing_counts_costs_no_other(blank, parts, tmp_path):
+    small = Image.fromarray(parts[1]).resize((40, 40))
+    small.save(tmp_path / "small.png")
+    detector = blank.copy(roi="60,60,80,80")
+    found = detector.predict([parts[0], tmp_path / "small.png", parts[2]], on_error="return")
+    assert isinstance(found[1], ImageReadError) and found[0].pred_score and found[2].pred_score
+    with pytest.raises(ImageReadError, match=r"small\.png: nothing of a picture of 40 x 40 pixels"):
+        detector.predict(tmp_path / "small.png")
+    with pytest.warns(VladWarning, match=r"left out of the references: .*small\.png"):
+        assert len(detector.copy().fit([parts[0], parts[1], tmp_path / "small.png"]).references) == 2
+    with pytest.warns(VladWarning, match=r"left out of the labels: .*small\.png"):
+        assert len(detector.copy().fit(parts[:2]).calibrate([parts[2], tmp_path / "small.png"]).labels.pictures) == 1
 
 
 def test_the_overlay_shows_it(blank, parts):

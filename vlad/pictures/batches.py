@@ -10,6 +10,7 @@ import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError, warn
 from vlad.pictures.reading import ImageSource, read_image
+from vlad.pictures.roi import Roi
 
 _BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
 
@@ -35,14 +36,14 @@ def check_reading(batch_size: int, on_error: str) -> None:
 
 
 def read_batches(
-    images: Iterable[ImageSource], batch_size: int, *, on_error: str, max_pixels: int
+    images: Iterable[ImageSource], batch_size: int, *, on_error: str, max_pixels: int, roi: Roi | None = None
 ) -> Iterator[list[tuple[ImageSource, np.ndarray | ImageReadError]]]:
     """Each picture, or with `on_error` "return" why it could not be read, beside its source, `batch_size` at a time; large pictures fill
-    a batch sooner."""
+    a batch sooner. A picture of which nothing lies in the `roi` cannot be read either."""
     batch: list[tuple[ImageSource, np.ndarray | ImageReadError]] = []
     pixels = 0
     for source in images:
-        picture = _read(source, on_error, max_pixels)
+        picture = _read(source, on_error, max_pixels, roi)
         batch.append((source, picture))
         pixels += picture.size // 3 if isinstance(picture, np.ndarray) else 0
         if len(batch) == batch_size or pixels >= _BATCH_PIXELS:
@@ -52,9 +53,11 @@ def read_batches(
         yield batch
 
 
-def _read(source: ImageSource, on_error: str, max_pixels: int) -> np.ndarray | ImageReadError:
+def _read(source: ImageSource, on_error: str, max_pixels: int, roi: Roi | None) -> np.ndarray | ImageReadError:
     try:
         picture = read_image(source, max_pixels=max_pixels)
+        if roi is not None:
+            roi.check(picture, source)
     except ImageReadError as error:
         if on_error == "raise":
             raise

@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError
-from vlad.pictures.reading import read_image
+from vlad.pictures.reading import describe_source, read_image
 
 _MASK = "mask:"
 _WANTED = "a box 'x,y,w,h' (pixels, or shares such as 0.1,0.1,0.8,0.5), the file of a mask (white where it applies), or several with ';'"
@@ -79,6 +79,16 @@ class Roi:
             ConfigError: nothing of such a picture counts, or a mask is of pictures of another shape.
         """
         return _mask(self, size)
+
+    def check(self, picture: np.ndarray, source: Any) -> None:
+        """
+        Raises:
+            ImageReadError: nothing of this picture counts, or a mask is of pictures of another shape; names the source.
+        """
+        try:
+            self.mask((picture.shape[0], picture.shape[1]))
+        except ConfigError as error:
+            raise ImageReadError(f"{describe_source(source)}: {error}") from error
 
     def box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) around what counts of a picture (H, W)."""

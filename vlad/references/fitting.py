@@ -56,6 +56,8 @@ def fit_memory(
     for number, source in enumerate(each_picture(sources, failed, on_error)):
         try:
             picture = read(source)
+            if scorer.roi is not None:
+                scorer.roi.check(picture, source)
         except ImageReadError as error:
             if on_error == "raise":
                 raise

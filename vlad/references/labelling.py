@@ -20,6 +20,7 @@ from vlad.references.memory import Reference, ReferenceMemory, fingerprint
 from vlad.references.rates import Rule
 
 if TYPE_CHECKING:
+    from vlad.pictures.roi import Roi
     from vlad.scoring.pictures import PictureScorer, Scored
 
 
@@ -76,7 +77,7 @@ def label(
     known = {} if before is None else {one.picture.sha256: one for one in before.pictures}
     fresh: dict[str, _Item] = {}
     for is_anomalous, given in ((False, good), (True, bad)):
-        for item in _items(given, masks if is_anomalous else None, is_anomalous, failed, on_error, max_pixels):
+        for item in _items(given, masks if is_anomalous else None, is_anomalous, failed, on_error, max_pixels, scorer.roi):
             other = fresh.setdefault(item.picture.sha256, item)
             if other.is_anomalous != is_anomalous:
                 raise ConfigError(f"{item.picture.path or 'a picture'} is given as good and as bad; leave one out")
@@ -145,7 +146,9 @@ def own_scores(memory: ReferenceMemory | None) -> tuple[float, ...]:
     return memory.calibration.image_scores
 
 
-def _items(given: Any, masks: Any, is_anomalous: bool, failed: list[ImageReadError], on_error: str, max_pixels: int) -> Iterator[_Item]:
+def _items(
+    given: Any, masks: Any, is_anomalous: bool, failed: list[ImageReadError], on_error: str, max_pixels: int, roi: Roi | None
+) -> Iterator[_Item]:
     """Pictures as they are read, each with its mask, which a list of masks gives by place."""
     by_place = None if masks is None or isinstance(masks, (str, Path)) else list(masks)
     if by_place is not None and (not isinstance(given, Sequence) or isinstance(given, (str, bytes)) or len(given) != len(by_place)):
@@ -156,6 +159,8 @@ def _items(given: Any, masks: Any, is_anomalous: bool, failed: list[ImageReadErr
     for number, source in enumerate(each_picture(given, failed, on_error)):
         try:
             picture = read_image(source, max_pixels=max_pixels)
+            if roi is not None:
+                roi.check(picture, source)
         except ImageReadError as error:
             if on_error == "raise":
                 raise

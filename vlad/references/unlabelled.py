@@ -182,7 +182,7 @@ def judge(
     sources = list(images)
     outcome: list[_Seen | ImageReadError] = []
     with TokenStore() as straight:
-        for batch in read_batches(sources, batch_size, on_error=on_error, max_pixels=max_pixels):
+        for batch in read_batches(sources, batch_size, on_error=on_error, max_pixels=max_pixels, roi=roi):
             readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
             cuts = [(picture, None) if roi is None else roi.cut(picture) for picture in readable]
             seen_cuts = encoder.see([picture for picture, _ in cuts], patches=True, text=False)
