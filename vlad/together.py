@@ -170,7 +170,8 @@ def _after_a_look(
     if not follows or len(sources) < adapt.fewest:
         return lambda result: result
     looked_at = sources[:: -(-len(sources) // _SAMPLE)]
-    for done, result in enumerate(detector.predict_iter(looked_at, **(options | {"maps": False, "on_error": "return"})), start=1):
+    scores_alone = detector if detector.config.min_area is None else detector.copy(min_area=None)  # where does not matter yet
+    for done, result in enumerate(scores_alone.predict_iter(looked_at, **(options | {"maps": False, "on_error": "return"})), start=1):
         adapt.see(result)
         tell("look", done, len(looked_at))
     return adapt.moved

@@ -107,6 +107,8 @@ def test_a_folder_is_looked_at_first_so_that_order_does_not_matter(detector, pic
         {"adapt": Adapting(fewest=11)},
     ):  # by default twenty are needed
         assert not any("run" in result.threshold_source for result in predict_together(detector, pictures[:10], **options))
+    (large, *_) = predict_together(detector.copy(min_area=5), pictures[:10], adapt=True)
+    assert large.min_area == 5 and large.threshold == found[0].threshold
     many = list(predict_together(detector, [*pictures[:10], *pictures[:9], ImageReadError("gone").args[0], pictures[9]], on_error="return"))
     assert isinstance(many[19], ImageReadError) and many[0].threshold_source == "references and 20 pictures of this run"
 
