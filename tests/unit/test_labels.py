@@ -163,6 +163,18 @@ def test_other_conditions_and_other_references_make_scores_anew(fitted, good, ba
     assert kept.labels.anomalous == gone.labels.anomalous
 
 
+def test_a_reference_is_not_bad_and_a_bad_one_is_no_reference(fitted, good, bad):
+    with pytest.raises(ConfigError, match=r"00\.png is given as bad and is a reference"):
+        fitted.copy().calibrate(good[4:], good[:1])
+    detector = fitted.copy().calibrate(good[4:8], bad[:2], max_misses=0)
+    with pytest.warns(VladWarning, match="was labelled as bad and is a reference now"):
+        detector.add_references(bad[:1])
+    assert len(detector.labels.anomalous) == 1 and len(detector.references) == 5
+    with pytest.warns(VladWarning, match="the threshold from labels is forgotten: .* needs anomalous pictures"):
+        detector.add_references(bad[1:2])
+    assert detector.labels is None and detector.predict(good[5]).threshold_source == "references"
+
+
 def test_save_and_load(fitted, good, bad, files, tmp_path):
     detector = fitted.copy().calibrate(good[4:8], bad, masks=files / "masks", cost_ratio=20, bad_share=0.1)
     detector.save(tmp_path / "model")
@@ -179,9 +191,11 @@ def test_save_and_load(fitted, good, bad, files, tmp_path):
 
 def test_a_few_bad_ones_do_not_cost_false_alarms(fitted, good, bad):
     """One bad picture that scores among the good ones does not pull the threshold below all of them."""
-    labels = fitted.copy().calibrate(good[4:], good[3:4]).labels  # a "bad" one that looks like the others
-    assert labels.threshold == fitted.predict(good[5]).threshold and labels.is_lowered and "lowered as far" in labels.report()[0]
-    assert labels.misses.count == 1 and labels.missed[0].picture.place == str(good[3])
+    results = fitted.predict(good[4:])
+    like = good[4 + int(np.argmin([result.pred_score for result in results]))]  # the "bad" one looks more than any other like a good one
+    labels = fitted.copy().calibrate([path for path in good[4:] if path != like], [like]).labels
+    assert labels.threshold == results[0].threshold and labels.is_lowered and "lowered as far" in labels.report()[0]
+    assert labels.misses.count == 1 and labels.missed[0].picture.place == str(like)
     assert "1 of 1 bad ones missed" in labels.promise()
 
 

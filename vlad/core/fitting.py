@@ -16,7 +16,7 @@ from vlad.references.memory import Reference, ReferenceMemory
 from vlad.references.report import FitReport
 
 if TYPE_CHECKING:
-    from vlad.references.labels import Labelled
+    from vlad.references.labels import Labelled, Labels
     from vlad.references.unlabelled import MutualSettings
     from vlad.references.unlabelled_fit import Sorted
 
@@ -238,21 +238,14 @@ class Fitting(Stored):
         self._remember(memory, found.kept, on_error, config, found)
 
     def _adopt(self, memory: ReferenceMemory, report: FitReport, config: DetectorConfig, *, keep_labels: bool) -> None:
-        """Take a memory that was calibrated under `config`, and say what there is to say. Labels are of the references of before, so that
-        their scores are made anew; for references of something else they are forgotten."""
-        labels, notes = None, list(report.notes)
-        if self.labels is not None and keep_labels:
-            from vlad.references.labelling import relabelled
-
-            scorer, calibration = self._scorer(memory=memory, class_name=config.class_name), memory.calibration
-            start = None if calibration is None else calibration.image_threshold(config.calibration, config.fpr_limit)
-            labels, remarks = relabelled(self.labels, scorer, memory, start=start, strict=False)
-            notes += remarks
-        elif self.labels is not None:
-            notes.append("the threshold from labels was of other references and is forgotten; calibrate again")
+        """Take a memory that was calibrated under `config`, and say what there is to say. Labels are kept where references were added or
+        removed; for references of something else they are forgotten."""
+        labels, notes = self._relabelled(memory, config) if keep_labels else (None, [])
+        if self.labels is not None and not keep_labels:
+            notes = ["the threshold from labels was of other references and is forgotten; calibrate again"]
         if config.threshold is None and labels is None and (note := guess_note(len(memory.references), config.fpr_limit)):
             notes.append(note)
-        self.fit_report = replace(report, notes=tuple(notes))
+        self.fit_report = replace(report, notes=(*report.notes, *notes))
         had = {} if self.memory is None or not keep_labels else self.memory.references
         self.config, self.memory, self.labels = config, memory, labels
         if not keep_labels:
@@ -263,3 +256,24 @@ class Fitting(Stored):
             self._log("remove", good=removed)
         for message in self.fit_report.messages():
             warn(message)
+
+    def _relabelled(self, memory: ReferenceMemory, config: DetectorConfig) -> tuple[Labels | None, list[str]]:
+        """The labels with scores beside another memory, and remarks. What was bad and is a reference now is no longer bad."""
+        from vlad.references.labelling import relabelled
+
+        if self.labels is None:
+            return None, []
+        good = {one.sha256 for one in memory.references.values()}
+        after_all = [one for one in self.labels.pictures if one.is_anomalous and one.picture.sha256 in good]
+        notes = [f"{one.picture.place} was labelled as bad and is a reference now; the label is forgotten" for one in after_all]
+        left = replace(self.labels, pictures=tuple(one for one in self.labels.pictures if one not in after_all))
+        if not left.pictures:
+            return None, notes
+        scorer, calibration = self._scorer(memory=memory, class_name=config.class_name), memory.calibration
+        start = None if calibration is None else calibration.image_threshold(config.calibration, config.fpr_limit)
+        labels, remarks = relabelled(left, scorer, memory, start=start, strict=False)
+        try:
+            _ = labels.threshold
+        except ConfigError as error:
+            return None, [*notes, f"the threshold from labels is forgotten: {error}"]
+        return labels, [*notes, *remarks]

@@ -78,6 +78,11 @@ def label(
     fresh: dict[str, _Item] = {}
     for is_anomalous, given in ((False, good), (True, bad)):
         for item in _items(given, masks if is_anomalous else None, is_anomalous, failed, on_error, max_pixels, scorer.roi):
+            if is_anomalous and memory is not None and any(one.sha256 == item.picture.sha256 for one in memory.references.values()):
+                raise ConfigError(
+                    f"{describe_source(item.picture.path or 'a picture')} is given as bad and is a reference, which counts as good; remove "
+                    "it from the references first (remove_references, vlad references MODEL remove FILE)"
+                )
             other = fresh.setdefault(item.picture.sha256, item)
             if other.is_anomalous != is_anomalous:
                 raise ConfigError(f"{item.picture.path or 'a picture'} is given as good and as bad; leave one out")
