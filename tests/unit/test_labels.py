@@ -214,3 +214,18 @@ def test_no_guess_is_spoken_of_where_labels_decide(blank, good, bad):
         warnings.simplefilter("always")
         detector.add_references(good[2:3])
     assert not any("is a guess" in str(one.message) for one in said)
+
+
+def test_a_labelled_reference_counts_once_and_an_only_one_not_at_all(blank, fitted, good, bad):
+    labels = fitted.copy().calibrate([*good[:2], good[6]], bad[:2]).labels
+    assert len(labels.normal) == 5 and labels.false_alarms.of == 5  # four references, two of them labelled, and one more
+    alone = blank.copy().fit(good[:1])
+    labels = alone.copy().calibrate(good[:1], bad[:2]).labels
+    assert labels.normal == () and labels.threshold == alone.predict(good[1]).threshold
+
+
+def test_scores_of_references_are_of_the_conditions_that_hold(fitted, good, bad, tmp_path):
+    fitted.copy().calibrate(bad=bad[:1]).save(tmp_path / "model")
+    loaded = AnomalyDetector.load(tmp_path / "model", backbone=fitted.backbone, top_share=0.2)
+    fresh = fitted.copy(top_share=0.2).calibrate(bad=bad[:1])
+    assert loaded.predict(good[5]).threshold == fresh.predict(good[5]).threshold

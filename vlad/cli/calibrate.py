@@ -97,12 +97,12 @@ def calibrate(
                 add=add,
             )
         detector.save(folder)
-        drawn = draw_chart(detector, folder, chart)
     if detector.labels is not None:
         for line in detector.labels.report():
             typer.echo(line)
         for one in detector.labels.missed:
             typer.echo(printable(f"missed: {one.score:.4f}  {one.picture.place}", one_line=True))
+    drawn = draw_chart(detector, folder, chart)
     if not quiet:
         typer.echo(f"written: {folder}" + ("" if drawn is None else f", chart: {drawn}"), err=True)
     failed += [str(one.message) for one in said if issubclass(one.category, VladWarning)]

@@ -148,6 +148,7 @@ class Fitting(Stored):
             masks=masks,
             asked=None if asked.is_open and add else asked,
             fpr_limit=self.config.fpr_limit,
+            calibration=calibration,
             start=None if calibration is None else calibration.image_threshold(self.config.calibration, self.config.fpr_limit),
             before=self.labels if add else None,
             max_pixels=self.config.max_pixels,
@@ -271,7 +272,7 @@ class Fitting(Stored):
             return None, notes
         scorer, calibration = self._scorer(memory=memory, class_name=config.class_name), memory.calibration
         start = None if calibration is None else calibration.image_threshold(config.calibration, config.fpr_limit)
-        labels, remarks = relabelled(left, scorer, memory, start=start, strict=False)
+        labels, remarks = relabelled(left, scorer, memory, calibration=calibration, start=start, strict=False)
         try:
             _ = labels.threshold
         except ConfigError as error:

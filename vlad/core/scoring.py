@@ -183,7 +183,9 @@ class Scoring:
 
             calibration = self._calibration(scorer, config)
             start = None if calibration is None else calibration.image_threshold(config.calibration, config.fpr_limit)
-            self._labels_under[conditions], _ = relabelled(self.labels, scorer, self.memory, start=start, strict=True)
+            self._labels_under[conditions], _ = relabelled(
+                self.labels, scorer, self.memory, calibration=calibration, start=start, strict=True
+            )
             if len(self._labels_under) > _CALIBRATIONS:
                 del self._labels_under[next(iter(self._labels_under))]
         return self._labels_under[conditions]

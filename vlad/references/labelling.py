@@ -21,6 +21,7 @@ from vlad.references.rates import Rule
 
 if TYPE_CHECKING:
     from vlad.pictures.roi import Roi
+    from vlad.references.calibration import Calibration
     from vlad.scoring.pictures import PictureScorer, Scored
 
 
@@ -43,6 +44,7 @@ def label(
     asked: Rule | None = None,
     fpr_limit: float = 0.05,
     start: float | None = None,
+    calibration: Calibration | None = None,
     before: Labels | None = None,
     max_pixels: int = 100_000_000,
     on_error: str = "warn",
@@ -57,6 +59,7 @@ def label(
             folder's name; or a list of files or arrays, one or None for each picture of the list `bad`.
         asked: what the threshold is to do; None: as before, else nothing in particular.
         fpr_limit, start: see `Labels`.
+        calibration: of the references, under the scorer's conditions; None without.
         before: labels to add these to.
         max_pixels, on_error: as of `fit_memory`.
 
@@ -75,9 +78,12 @@ def label(
     if before is not None:
         items = {one.picture.sha256: _Item(one.picture, one.is_anomalous, one.mask) for one in before.pictures}
     known = {} if before is None else {one.picture.sha256: one for one in before.pictures}
+    only = next(iter(memory.references.values())).sha256 if memory is not None and len(memory.references) == 1 else None
     fresh: dict[str, _Item] = {}
     for is_anomalous, given in ((False, good), (True, bad)):
         for item in _items(given, masks if is_anomalous else None, is_anomalous, failed, on_error, max_pixels, scorer.roi):
+            if not is_anomalous and only is not None and item.picture.sha256 == only:
+                continue  # it has no others to be compared with, and lies at no distance from itself
             if is_anomalous and memory is not None and any(one.sha256 == item.picture.sha256 for one in memory.references.values()):
                 raise ConfigError(
                     f"{describe_source(item.picture.path or 'a picture')} is given as bad and is a reference, which counts as good; remove "
@@ -98,7 +104,7 @@ def label(
         pictures=tuple(sorted(pictures, key=lambda one: one.picture.sha256)),
         asked=asked or (Rule() if before is None else before.asked),
         fpr_limit=fpr_limit,
-        own=own_scores(memory),
+        own=own_scores(memory, calibration, pictures),
         conditions=scorer.conditions,
         start=start,
         pixel=pixels.threshold if masks is not None else None if before is None else before.pixel,
@@ -109,11 +115,18 @@ def label(
 
 
 def relabelled(
-    labels: Labels, scorer: PictureScorer, memory: ReferenceMemory | None, *, start: float | None, strict: bool
+    labels: Labels,
+    scorer: PictureScorer,
+    memory: ReferenceMemory | None,
+    *,
+    calibration: Calibration | None,
+    start: float | None,
+    strict: bool,
 ) -> tuple[Labels, list[str]]:
     """Labels whose scores are made anew, because the conditions or the references are others.
 
     Args:
+        calibration: of the references, under the scorer's conditions; None without.
         start: see `Labels`.
         strict: a picture that cannot be seen again raises; else it keeps its old score.
 
@@ -140,15 +153,20 @@ def relabelled(
         )
     remarks = [f"{names} cannot be seen again, so old scores stay behind the threshold from labels; calibrate again if that matters"]
     return replace(
-        labels, pictures=tuple(found), own=own_scores(memory), conditions=scorer.conditions, start=start
+        labels, pictures=tuple(found), own=own_scores(memory, calibration, found), conditions=scorer.conditions, start=start
     ), remarks if gone else []
 
 
-def own_scores(memory: ReferenceMemory | None) -> tuple[float, ...]:
-    """Of the references, each against the others; none of an only one."""
-    if memory is None or memory.calibration is None or not memory.calibration.is_held_out:
+def own_scores(memory: ReferenceMemory | None, calibration: Calibration | None, labelled: Iterable[Labelled]) -> tuple[float, ...]:
+    """Scores of the references, each against the others, without those that are labelled themselves; none of an only one."""
+    if memory is None or calibration is None or not calibration.is_held_out:
         return ()
-    return memory.calibration.image_scores
+    known = {reference.sha256 for reference in memory.references.values()}
+    left = list(calibration.image_scores)
+    for one in labelled:
+        if one.picture.sha256 in known and one.score in left:
+            left.remove(one.score)
+    return tuple(left)
 
 
 def _items(
@@ -200,8 +218,6 @@ def _scored(scorer: PictureScorer, memory: ReferenceMemory | None, items: Iterab
     found, pixels = [], _Pixels()
     for item in items:
         number = None if item.is_anomalous else numbers.get(item.picture.sha256)
-        if number is not None and len(numbers) == 1:
-            number = None  # an only reference has no others to be compared with
         (scored,) = scorer.score([item.picture.again()], without=number)
         if not item.is_anomalous or item.mask is not None:
             pixels.count(scored, _truth(item), describe_source(item.picture.path or "a picture"))

@@ -153,11 +153,13 @@ def lowered(start: float, normal: Sequence[float], anomalous: Sequence[float], f
     that, and not so far that more of the normal ones are called anomalous than `fpr_limit` allows, or than are already.
 
     Args:
-        start: the threshold, in [0, 1]; it is never raised.
+        start: the threshold, in [0, 1]; it is never raised, and stays without a normal score.
         normal, anomalous: scores in [0, 1].
         fpr_limit: a share in (0, 1).
     """
     good, bad = np.sort(np.asarray(normal, np.float64)), np.sort(np.asarray(anomalous, np.float64))
+    if not len(good):
+        return start
     cuts = _cuts(np.concatenate([good, bad, [start]]))
     cuts = np.append(cuts[cuts < start], start)
     false_alarms = len(good) - np.searchsorted(good, cuts, side="right")

@@ -37,8 +37,8 @@ megapixels a picture, {limits.pictures} pictures a batch, {limits.references} go
 _READING = """<h2>How to read a result</h2>
 <p>The score lies between 0 and 1, and above the threshold vlad says that something looks wrong. The colours are absolute: the threshold has
 the same colour in every picture, so a good part stays cold. Dark violet is normal, yellow is anomalous; the scale can be told apart with
-every kind of colour vision, and marked places are outlined too. The score looks at the picture as a whole and the map at every place, so
-the two can disagree.</p>"""
+every kind of colour vision, and marked places are outlined too. The score alone says whether something looks wrong, the map
+where; a picture called normal has no marked place.</p>"""
 
 _LITE = """<h2>What was measured</h2>
 <p>The embedded model was trained on procedural pictures and has never seen a photograph of a real defect. It is there so that everything
