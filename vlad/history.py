@@ -1,8 +1,8 @@
 """What was done to a saved detector, and the way back.
 
 Every act that changes what a detector remembers is an entry of its history, with time, files and the threshold that came of it; the history
-lies in config.json, so it is written in the same instant as what it tells of. A save over an earlier state of the same detector keeps that
-state's files in `steps/`, as further names of the same data where the file system can do that, and `undo` puts them back.
+lies in config.json, so it is written in the same instant as what it tells of. A save over another state, of the same detector or not, keeps
+that state's files in `steps/`, as further names of the same data where the file system can do that, and `undo` puts them back.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def locked(folder: str | Path) -> Iterator[Path]:
 
 
 def keep_step(folder: Path, history: Sequence[Entry]) -> tuple[str, ...]:
-    """Before a save of a detector with this history: keep the state that lies in the folder, if the detector came from it and has changed.
+    """Before a save of a detector with this history: keep the state that lies in the folder, unless it is the same, be it an earlier one of
+    this detector, one that somebody else has saved meanwhile, or another detector.
 
     Returns:
         The names of the steps that lead back, the last step last; for the new state.
@@ -78,9 +79,7 @@ def keep_step(folder: Path, history: Sequence[Entry]) -> tuple[str, ...]:
         before, steps = list(config.get("history") or ()), tuple(map(str, config.get("steps") or ()))
     except (OSError, ValueError, AttributeError):
         return ()
-    if not before or list(history[: len(before)]) != before:
-        return ()
-    if len(history) == len(before):
+    if not before or list(history) == before:
         return steps
     name = f"{len(before):04d}-{config.get('memory', {}).get('sha256', '')[:8] if config.get('memory') else 'words'}"
     place = folder / _STEPS / name

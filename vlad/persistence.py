@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -27,6 +28,7 @@ _READABLE = (1, 2)
 _CONFIG, _TEXT, _MEMORY = "config.json", "text_vectors.safetensors", "memory.safetensors"
 _JSON_NAMES = {dict: "an object", list: "a list", str: "a text", NoneType: "null"}
 PAGE = "left_out.html"
+_ATTEMPTS, _PAUSE = 40, 0.05  # of reading a folder that is being written, seconds between them
 _NEW = ".new"  # ends the names of files that a save has written and not yet put into place
 
 
@@ -136,21 +138,52 @@ def write_state(folder: Path, state: SavedState) -> Path:
 
 
 def read_state(folder: Path) -> SavedState:
-    """What `write_state` wrote.
+    """What `write_state` wrote; where another process writes meanwhile, what it has written.
 
     Raises:
         ConfigError: there is no detector in the folder, it is damaged, or of a newer version.
     """
     from safetensors import SafetensorError
+
+    for _ in range(_ATTEMPTS):
+        before = _signs(folder)
+        try:
+            return _read_once(folder, is_sure=False)
+        except (ConfigError, FileNotFoundError, SafetensorError):
+            # Nothing is wrong with a folder in which files change hands; if nothing moves, something is.
+            if before == _signs(folder) and not any(name.endswith(_NEW) for name, *_ in before):
+                break
+            time.sleep(_PAUSE)
+    return _read_once(folder, is_sure=True)
+
+
+def _signs(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, inodes and times of the files in a folder: where they are the same, nobody has written."""
+    found = []
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            seen = path.stat()
+            found.append((path.name, seen.st_ino, seen.st_mtime_ns))
+    return sorted(found)
+
+
+def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
+    """Once it is sure that nobody writes, text vectors that do not fit are no error, but made anew."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     config = _read_config(folder)
     path = folder / _TEXT if "text" not in config else _with_hash(folder, _TEXT, config["text"]["sha256"])
+    if path is None and not is_sure:
+        raise ConfigError(f"{folder / _TEXT} is of another save")
     if path is None and (folder / _TEXT).is_file():
         warn(f"{folder / _TEXT} is damaged or of another detector: its SHA-256 is not the one in {_CONFIG}; the text is embedded anew")
     text: dict[str, Tensor] = {}
-    with suppress(FileNotFoundError, SafetensorError):  # folders of earlier versions have no hash of it
+    if "text" in config:
         text = {} if path is None else load_file(path)
+    else:  # folders of earlier versions have no hash of it
+        with suppress(FileNotFoundError, SafetensorError):
+            text = load_file(folder / _TEXT)
     memory = None
     if config.get("memory") is not None:
         memory = config["memory"], _read_memory(folder, config["memory"])
@@ -170,6 +203,8 @@ def read_state(folder: Path) -> SavedState:
 def _finish(folder: Path) -> None:
     """Put the files into place that config.json names by their hashes, and remove those of a save that never got so far."""
     config = _config_there(folder)
+    for leftover in folder.glob(".tmp??????"):  # of the library that writes tensors, where it was killed
+        leftover.unlink(missing_ok=True)
     for key, name in (("text", _TEXT), ("memory", _MEMORY), ("left_out", PAGE)):
         entry = config.get(key) if isinstance(config, dict) else None
         new = folder / (name + _NEW)

@@ -6,8 +6,10 @@ import json
 import multiprocessing
 import re
 import time
+from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,7 +18,7 @@ from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.cli import app
 from vlad.errors import ConfigError
 from vlad.history import MOST_STEPS, in_words, locked, undo
-from vlad.persistence import read_state
+from vlad.persistence import read_state, write_state
 from vlad.synthetic import ProductLine
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*enlarged to 448", "ignore:.*is a guess")
@@ -101,13 +103,56 @@ def test_few_steps_are_kept_and_take_no_room(model, lite, files):
     assert all((step / "config.json").is_file() and (step / "memory.safetensors").is_file() for step in steps)
 
 
-def test_a_save_without_a_change_or_of_something_else_keeps_no_step(model, lite, files):
+def test_a_save_without_a_change_keeps_no_step_and_one_of_something_else_does(model, lite, files):
     AnomalyDetector.load(model, backbone=lite.backbone).save(model)
     assert not (model / "steps").exists()
     AnomalyDetector.load(model, backbone=lite.backbone).add_references(files / "good_4.png").save(model)
     assert (model / "steps").exists()
-    lite.copy().fit(files / "good_5.png").save(model)  # replaced
-    assert not (model / "steps").exists() and acts(model) == ["fit"]
+    before = result(model, lite, files / "bad_0.png")
+    lite.copy().fit(files / "good_5.png").save(model)  # replaced by another one, which can be undone as well
+    assert acts(model) == ["fit"] and result(model, lite, files / "bad_0.png") != before
+    with locked(model):
+        undo(model)
+    assert result(model, lite, files / "bad_0.png") == before
+
+
+def test_of_two_who_save_neither_loses(model, lite, files):
+    one, other = (AnomalyDetector.load(model, backbone=lite.backbone) for _ in range(2))
+    one.add_references(files / "good_4.png").save(model)
+    first = result(model, lite, files / "bad_0.png")
+    other.add_references(files / "good_5.png").save(model)
+    with locked(model):
+        undo(model)
+    assert result(model, lite, files / "bad_0.png") == first
+
+
+def _save_again_and_again(folder, ready, done) -> None:
+    state = read_state(folder)
+    number = 0
+    while not done.is_set():
+        number += 1
+        write_state(folder, replace(state, text={"noun": torch.full((2, 8), float(number))}))
+        ready.set()
+
+
+def test_who_reads_while_another_writes_reads_the_old_or_the_new(model):
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    other = context.Process(target=_save_again_and_again, args=(model, ready, done))
+    other.start()
+    try:
+        assert ready.wait(60)
+        seen = {float(read_state(model).text["noun"][0, 0]) for _ in range(200)}
+    finally:
+        done.set()
+        other.join()
+    assert len(seen) > 1
+
+
+def test_what_a_kill_has_left_goes_with_the_next_save(model, lite, files):
+    (model / ".tmpAb12Cd").write_bytes(b"half a file")
+    AnomalyDetector.load(model, backbone=lite.backbone).add_references(files / "good_4.png").save(model)
+    assert not list(model.glob(".tmp*"))
 
 
 def test_an_interrupted_save_leaves_the_old_or_the_new(model, lite, files, monkeypatch):

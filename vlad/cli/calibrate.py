@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vlad.cli import options
 from vlad.errors import ConfigError, VladWarning
 from vlad.untrusted import printable
-
-if TYPE_CHECKING:
-    from vlad.detector import AnomalyDetector
-
-CHART = "calibration.png"  # in the folder of the detector, where no other place is named
 
 
 def calibrate(
@@ -102,7 +97,7 @@ def calibrate(
             typer.echo(line)
         for one in detector.labels.missed:
             typer.echo(printable(f"missed: {one.score:.4f}  {one.picture.place}", one_line=True))
-    drawn = draw_chart(detector, folder, chart)
+    drawn = options.draw_chart(detector, folder, chart)
     if not quiet:
         typer.echo(f"written: {folder}" + ("" if drawn is None else f", chart: {drawn}"), err=True)
     failed += [str(one.message) for one in said if issubclass(one.category, VladWarning)]
@@ -110,15 +105,3 @@ def calibrate(
         options.complain(line)
     if failed:
         raise typer.Exit(options.INPUT_UNREADABLE)
-
-
-def draw_chart(detector: AnomalyDetector, folder: Path, chart: Path | None = None) -> Path | None:
-    """Draw the labelled scores of a detector; without labels a chart of before goes."""
-    from vlad.output.calibration_chart import draw_calibration
-
-    path = chart or folder / CHART
-    if detector.labels is None:
-        if chart is None:
-            path.unlink(missing_ok=True)
-        return None
-    return draw_calibration(detector.labels, path, model=detector.model_name)

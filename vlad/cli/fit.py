@@ -74,6 +74,7 @@ def fit(
         options.complain(error)
         raise typer.Exit(options.INPUT_UNREADABLE) from None
     detector.save(out, page=page)
+    options.draw_chart(detector, out)  # that of a detector that was there before goes
     for line in failed:
         options.complain(f"left out: {line}")
     if not quiet:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 INPUT_UNREADABLE = 3  # exit code
+CHART = "calibration.png"  # in the folder of a detector
 
 
 Model = Annotated[
@@ -325,3 +326,15 @@ def describe(detector: AnomalyDetector) -> str:
         image = memory.calibration.image_threshold(config.calibration, config.fpr_limit)
         lines.append(f"threshold {image:.3f} {memory.calibration.promise(config.calibration, config.fpr_limit)}")
     return "\n".join(lines)
+
+
+def draw_chart(detector: AnomalyDetector, folder: Path, chart: Path | None = None) -> Path | None:
+    """Draw the labelled scores of a detector; without labels a chart of before goes."""
+    from vlad.output.calibration_chart import draw_calibration
+
+    path = chart or folder / CHART
+    if detector.labels is None:
+        if chart is None:
+            path.unlink(missing_ok=True)
+        return None
+    return draw_calibration(detector.labels, path, model=detector.model_name)

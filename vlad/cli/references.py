@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vlad.cli import options
-from vlad.cli.calibrate import draw_chart
 from vlad.errors import ConfigError, VladWarning
 from vlad.untrusted import printable
 
@@ -50,7 +49,8 @@ def list_(context: typer.Context) -> None:
         for number, reference in memory.references.items():
             score = f"{memory.scores[number][0]:.4f}" if number in memory.scores else "     -"
             _row(f"#{number + 1:<4}", score, reference)
-    for one in () if detector.labels is None else detector.labels.pictures:
+    labelled = () if detector.labels is None else detector.labels.pictures
+    for one in sorted(labelled, key=lambda one: (one.is_anomalous, -one.score)):
         _row("bad  " if one.is_anomalous else "good ", f"{one.score:.4f}", one.picture)
     for line in () if detector.labels is None else detector.labels.report():
         typer.echo(line)
@@ -133,7 +133,7 @@ def undo(context: typer.Context, quiet: options.Quiet = False) -> None:
     with locked(context.obj) as folder:
         step_back(folder)
         detector = _load(folder)
-        draw_chart(detector, folder)
+        options.draw_chart(detector, folder)
     if not quiet:
         typer.echo(options.describe(detector), err=True)
 
@@ -155,7 +155,7 @@ def _change(model: Path, change: Callable[[AnomalyDetector], None], failed: list
             warnings.simplefilter("always", VladWarning)
             change(detector)
         detector.save(folder)
-        draw_chart(detector, folder)
+        options.draw_chart(detector, folder)
     for one in said:
         message = str(one.message)
         if message.startswith("left out of the"):
