@@ -35,7 +35,7 @@ class DetectorConfig:
     tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None or 0: as a whole
     tile_overlap: float = 0.25  # share of a tile's side that neighbours share at least
     max_pixels: int = 100_000_000  # larger pictures are refused, from the header, before they are decoded
-    min_area: int | None = None  # a picture is anomalous only if a marked place has so many pixels; None: any, or none at all
+    min_area: int | None = None  # a picture is anomalous only if a marked place has so many pixels; None: whatever is marked
 
     # Where to look, in every picture: boxes and masks, see `vlad.pictures.roi`. What lies outside has no influence at all.
     roi: str | None = None  # inside of it; None is everywhere

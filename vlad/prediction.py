@@ -33,8 +33,9 @@ class Prediction:
         image_size: (H, W) of the picture as displayed (EXIF orientation applied).
         class_name: noun in the prompts.
         pred_score: in [0, 1], higher is more anomalous.
-        threshold: a score above it means anomalous; None if there is none.
-        threshold_source: where the threshold comes from: "text", "references", "mutual" or "user"; None without a threshold.
+        threshold: a score above it means anomalous, unless `min_area` says otherwise; None if there is none.
+        threshold_source: where the threshold comes from: "text", "references", "references and N pictures of this run", "labels", "mutual"
+            or "user"; None without a threshold.
         mask_threshold: a pixel above it belongs to `pred_mask`; from the references unless given, also beside a given `threshold`.
         anomaly_map: float32 (H, W) in [0, 1], an absolute scale, the same for every picture; None if only the score was asked for.
         scores: every partial score by name.
@@ -94,7 +95,7 @@ class Prediction:
     @cached_property
     def pred_mask(self) -> np.ndarray | None:
         """bool (H, W), True where the map is above `mask_threshold`, and nowhere if `pred_label` is False; None without a map or without a
-        threshold."""
+        `mask_threshold`."""
         above = self._above
         if above is None:
             return None
@@ -161,7 +162,8 @@ class Prediction:
         if self.threshold is None:
             return f"undecided: {self.undecided or f'score {self.pred_score:.2f}, no threshold'}"
         score, threshold = _tell_apart(self.pred_score, self.threshold)
-        return f"{'anomalous' if self.pred_label else 'normal'}: score {score}, threshold {threshold} ({self.threshold_source})"
+        small = f" but no marked place of {self.min_area} pixels" if self.pred_label is False and self.pred_score > self.threshold else ""
+        return f"{'anomalous' if self.pred_label else 'normal'}: score {score}{small}, threshold {threshold} ({self.threshold_source})"
 
     def overlay(self, *, max_side: int | None = 1600) -> Image:
         """The picture with its heat map and a legend, on an absolute colour scale; the mask is outlined unless the verdict is normal.

@@ -1,5 +1,5 @@
-"""Pictures without labels and without references: by each other, or one by one by the words. What `vlad detect` and the page's Batch do
-where the model's words alone cannot tell, so that a folder needs no flag."""
+"""The pictures of a folder together, as `vlad detect` and the page's Batch judge them so that it needs no flag: with references under a
+threshold that follows the folder; without, where the model's words alone cannot tell, by each other."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def predict_together(
     """The pictures of one folder, judged in the best way that there is for them.
 
     Where the detector decides alone (references, a threshold, words that can tell) this is `predict_iter`, with a threshold of references
-    that follows the folder. Else eight or more pictures of a
-    kind are judged by each other, and those that cannot be, because they are too few or show no one kind of product, get what the detector
-    says of each alone; of words that cannot tell that is score, map and no verdict, and `Prediction.undecided` says why.
+    that follows the folder. Else eight or more pictures of a kind are judged by each other, and those that cannot be, because they are too
+    few or show no one kind of product, get what the detector says of each alone; of words that cannot tell that is score, map and no
+    verdict, and `Prediction.undecided` says why.
 
     Args:
         images: pictures, see `read_image`; all of them are looked at before the first result comes.

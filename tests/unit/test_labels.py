@@ -109,6 +109,23 @@ def test_masks_that_do_not_fit(fitted, good, bad):
         fitted.copy().calibrate(good[4:5], bad[:1], masks=[np.ones((10, 10))])
 
 
+def test_masks_that_are_not_there_are_an_error(fitted, good, bad, files):
+    for masks, said in (
+        (files / "nowhere", "is no folder"),
+        (files / "masks" / "0_mask.png", "is no folder"),
+        (files / "good", "has a mask"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            fitted.copy().calibrate(good[4:], bad[:1], masks=masks)
+
+
+def test_what_else_decides_is_said(fitted, good, bad):
+    with pytest.warns(VladWarning, match=r"threshold 0\.9 of the settings goes before"):
+        fitted.copy(threshold=0.9).calibrate(good[4:6], bad[:1])
+    with pytest.warns(VladWarning, match="min_area=50 leaves pictures with smaller places out"):
+        fitted.copy(min_area=50).calibrate(good[4:6], bad[:1])
+
+
 def test_what_is_added_and_what_is_replaced(fitted, good, bad):
     detector = fitted.copy().calibrate(good[4:6], bad[:3], max_misses=0)
     again = detector.copy().calibrate(bad=bad[3:], add=True)

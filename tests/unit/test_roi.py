@@ -46,6 +46,9 @@ def roi(look=None, ignore=None) -> Roi:
     [
         (BOX, None, 100 * 60),
         ((20, 30, 100, 60), None, 100 * 60),
+        (np.array([20, 30, 100, 60]), None, 100 * 60),
+        (tuple(np.array([20, 30, 100, 60])), None, 100 * 60),
+        ("1e-1,0,0.5,1", None, 80 * 120),  # shares, although the first has no point
         ("0.25,0.25,0.5,0.5", None, 80 * 60),
         (None, BOX, 120 * 160 - 100 * 60),
         (BOX, "20,30,50,60", 50 * 60),
@@ -67,6 +70,8 @@ def test_what_counts(look, ignore, count):
         ("-1,0,5,5", "x and y >= 0"),
         ("0,0,0,5", "> 0"),
         ("0.5,0.5,0.6,0.5", "reaches beyond it"),
+        ("0,0,1e999,10", "> 0"),
+        ("x" * 5000, "no such file"),
         (np.zeros((8, 8), bool), "selects nothing"),
         (np.ones((8, 8, 3), np.uint8), "bool or uint8"),
         ((1, 2, 3), "must be a box"),
@@ -77,6 +82,10 @@ def test_what_counts(look, ignore, count):
 def test_what_is_no_region(value, said):
     with pytest.raises(ConfigError, match=said):
         DetectorConfig(roi=value)
+
+
+def test_no_part_is_everywhere():
+    assert DetectorConfig(roi=" ; ").roi is None and DetectorConfig(roi="", ignore=BOX).look == Roi(None, BOX)
 
 
 def test_nothing_left_and_a_mask_of_other_pictures():

@@ -56,6 +56,11 @@ def test_the_rule(score, threshold, mask_threshold, min_area, label, areas):
     found.overlay()
 
 
+def test_the_verdict_says_what_area_was_wanted():
+    said = prediction(min_area=201).verdict
+    assert said == "normal: score 0.70 but no marked place of 201 pixels, threshold 0.50 (user)"
+
+
 def test_without_a_map_the_score_decides_alone():
     found = prediction(anomaly_map=None, min_area=17)
     assert found.pred_label is True and found.regions == () and found.pred_mask is None

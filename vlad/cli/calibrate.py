@@ -100,7 +100,12 @@ def calibrate(
     drawn = options.draw_chart(detector, folder, chart)
     if not quiet:
         typer.echo(f"written: {folder}" + ("" if drawn is None else f", chart: {drawn}"), err=True)
-    failed += [str(one.message) for one in said if issubclass(one.category, VladWarning)]
+    for warning in said:
+        message = str(warning.message)
+        if message.startswith("left out of the labels"):
+            failed.append(message)
+        elif issubclass(warning.category, VladWarning):
+            typer.echo(printable(f"note: {message}", one_line=True), err=True)
     for line in failed:
         options.complain(line)
     if failed:

@@ -161,6 +161,10 @@ class Fitting(Stored):
         self._log("label", good=[one.picture for one in fresh if not one.is_anomalous], bad=bad_ones)
         for error in failed:
             warn(f"left out of the labels: {error}")
+        if self.config.threshold is not None:
+            warn(f"the threshold {self.config.threshold} of the settings goes before the labels'; copy(threshold=None) lets go of it")
+        if self.config.min_area is not None:
+            warn(f"min_area={self.config.min_area} leaves pictures with smaller places out, so that more may be missed than the labels say")
         return self
 
     def remove_labels(self, pictures: Iterable[Labelled]) -> Self:

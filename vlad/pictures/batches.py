@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError, warn
-from vlad.pictures.reading import ImageSource, read_image
-from vlad.pictures.roi import Roi
+from vlad.pictures.reading import ImageSource
+from vlad.pictures.roi import Roi, read_where
 
 _BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
 
@@ -55,9 +55,7 @@ def read_batches(
 
 def _read(source: ImageSource, on_error: str, max_pixels: int, roi: Roi | None) -> np.ndarray | ImageReadError:
     try:
-        picture = read_image(source, max_pixels=max_pixels)
-        if roi is not None:
-            roi.check(picture, source)
+        picture = read_where(source, roi, max_pixels=max_pixels)
     except ImageReadError as error:
         if on_error == "raise":
             raise

@@ -16,8 +16,10 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
+import numbers
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,8 +47,10 @@ def as_text(name: str, value: Any) -> str | None:
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, str):
-        parts = [part for part in value.split(";") if part.strip()]
-        return ";".join(_part(name, part) for part in parts)
+        parts = [_part(name, part) for part in value.split(";") if part.strip()]
+        return ";".join(parts) or None
+    if hasattr(value, "shape") and getattr(value, "shape", None) == (4,):
+        value = value.tolist()
     if isinstance(value, Path) or hasattr(value, "shape"):
         return _part(name, value)
     if isinstance(value, (tuple, list)) and len(value) == 4 and all(_is_number(one) for one in value):
@@ -80,16 +84,6 @@ class Roi:
         """
         return _mask(self, size)
 
-    def check(self, picture: np.ndarray, source: Any) -> None:
-        """
-        Raises:
-            ImageReadError: nothing of this picture counts, or a mask is of pictures of another shape; names the source.
-        """
-        try:
-            self.mask((picture.shape[0], picture.shape[1]))
-        except ConfigError as error:
-            raise ImageReadError(f"{describe_source(source)}: {error}") from error
-
     def box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) around what counts of a picture (H, W)."""
         return _box(self, size)
@@ -115,6 +109,21 @@ class Roi:
         painted = part.copy()
         painted[~inside] = part[inside].mean(0).round().astype(np.uint8)
         return painted, inside
+
+
+def read_where(source: Any, roi: Roi | None, *, max_pixels: int) -> np.ndarray:
+    """As `read_image`, whole.
+
+    Raises:
+        ImageReadError: it cannot be read, nothing of it lies in the `roi`, or a mask is of pictures of another shape.
+    """
+    picture = read_image(source, max_pixels=max_pixels)
+    if roi is not None:
+        try:
+            roi.mask((picture.shape[0], picture.shape[1]))
+        except ConfigError as error:
+            raise ImageReadError(f"{describe_source(source)}: {error}") from error
+    return picture
 
 
 def patches_inside(inside: np.ndarray, grid: tuple[int, int], shown: tuple[float, float]) -> np.ndarray:
@@ -159,7 +168,7 @@ def _fill(mask: np.ndarray, name: str, part: str, value: bool) -> None:
         mask[cv2.resize(painted.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0] = value
         return
     x, y, w, h = (float(number) for number in part.split(","))
-    if "." in part:
+    if _are_shares(part):
         x, y, w, h = x * width, y * height, w * width, h * height
     left, top = max(0, round(x)), max(0, round(y))
     mask[top : max(top, round(y + h)), left : max(left, round(x + w))] = value
@@ -176,7 +185,7 @@ def _part(name: str, value: Any) -> str:
         mask = np.asarray(value)
         if mask.ndim != 2 or mask.dtype not in (bool, np.uint8):
             raise ConfigError(f"a mask of {name} must be bool or uint8 (H, W), got {mask.dtype} {mask.shape}")
-    elif isinstance(value, Path) or Path(value).is_file():
+    elif isinstance(value, Path) or _is_file(value):
         try:
             mask = read_image(Path(value), min_size=1).mean(2) > 127
         except ImageReadError as error:
@@ -188,21 +197,32 @@ def _part(name: str, value: Any) -> str:
     return _encoded(mask > 0)
 
 
-def _checked_box(name: str, text: str) -> str:
-    numbers = [number.strip() for number in text.split(",")]
+def _are_shares(numbers_or_text: Iterable[str]) -> bool:
+    return any(mark in number for number in numbers_or_text for mark in ".eE")
+
+
+def _is_file(text: str) -> bool:
     try:
-        x, y, w, h = map(float, numbers)
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name, or with a null character
+        return False
+
+
+def _checked_box(name: str, text: str) -> str:
+    given = [number.strip() for number in text.split(",")]
+    try:
+        x, y, w, h = map(float, given)
     except ValueError:
         raise ConfigError(f"{name} must be {_WANTED}, got {text!r}") from None
-    is_shares = any("." in number for number in numbers)
-    if w <= 0 or h <= 0 or min(x, y) < 0:
+    is_shares = _are_shares(given)
+    if w <= 0 or h <= 0 or min(x, y) < 0 or not math.isfinite(x + y + w + h):
         raise ConfigError(f"the box of {name} must have x and y >= 0, and width and height > 0, got {text.strip()!r}")
     if is_shares and max(x + w, y + h) > 1 + 1e-6:
         raise ConfigError(
             f"the box of {name} is given in shares of the picture and reaches beyond it: {text.strip()!r}; leave out the points if these "
             "are pixels"
         )
-    return ",".join(numbers)
+    return ",".join(given)
 
 
 def _parts(text: str | None) -> Iterator[str]:
@@ -241,4 +261,4 @@ def _named(part: str) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)

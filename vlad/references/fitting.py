@@ -13,6 +13,7 @@ import numpy as np
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.batches import is_one_picture
 from vlad.pictures.reading import describe_source, find_images, read_image
+from vlad.pictures.roi import read_where
 from vlad.references.augment import mirrored, slight_changes
 from vlad.references.calibration import FEW, Calibration
 from vlad.references.memory import Reference, ReferenceMemory, fingerprint
@@ -55,9 +56,7 @@ def fit_memory(
     seen = _Seen()
     for number, source in enumerate(each_picture(sources, failed, on_error)):
         try:
-            picture = read(source)
-            if scorer.roi is not None:
-                scorer.roi.check(picture, source)
+            picture = read_where(source, scorer.roi, max_pixels=max_pixels)
         except ImageReadError as error:
             if on_error == "raise":
                 raise

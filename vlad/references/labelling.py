@@ -14,6 +14,7 @@ from vlad.errors import ConfigError, ImageReadError
 from vlad.metrics.streaming import BINS, bin_of
 from vlad.pictures.masks import find_mask, read_mask
 from vlad.pictures.reading import describe_source, read_image
+from vlad.pictures.roi import read_where
 from vlad.references.fitting import each_picture
 from vlad.references.labels import Labelled, Labels
 from vlad.references.memory import Reference, ReferenceMemory, fingerprint
@@ -93,6 +94,8 @@ def label(
             if other.is_anomalous != is_anomalous:
                 raise ConfigError(f"{item.picture.path or 'a picture'} is given as good and as bad; leave one out")
     items |= fresh
+    if masks is not None and not any(one.mask is not None for one in fresh.values()):
+        raise ConfigError("none of the bad pictures has a mask; expected STEM_mask.* or STEM.* in the folder of masks, or leave masks out")
     if not fresh:
         raise failed[0] if failed else ConfigError("expected good or bad pictures to calibrate on, got none")
     # Pixels are counted anew over all, so all are looked at again where there are masks; else those that have a score keep it.
@@ -174,6 +177,8 @@ def _items(
 ) -> Iterator[_Item]:
     """Pictures as they are read, each with its mask, which a list of masks gives by place."""
     by_place = None if masks is None or isinstance(masks, (str, Path)) else list(masks)
+    if masks is not None and by_place is None and not Path(masks).is_dir():
+        raise ConfigError(f"masks must be a folder of masks, or a list of one or None for each bad picture; {masks} is no folder")
     if by_place is not None and (not isinstance(given, Sequence) or isinstance(given, (str, bytes)) or len(given) != len(by_place)):
         count = len(given) if isinstance(given, Sequence) and not isinstance(given, (str, bytes)) else 1
         raise ConfigError(
@@ -181,9 +186,7 @@ def _items(
         )
     for number, source in enumerate(each_picture(given, failed, on_error)):
         try:
-            picture = read_image(source, max_pixels=max_pixels)
-            if roi is not None:
-                roi.check(picture, source)
+            picture = read_where(source, roi, max_pixels=max_pixels)
         except ImageReadError as error:
             if on_error == "raise":
                 raise

@@ -121,6 +121,8 @@ class Labels:
         among = len(self.own) if good.of > sum(not one.is_anomalous for one in self.pictures) else 0
         what = f"that of the references, {self.start:.4f}, lowered as far as good pictures allow" if self.is_lowered else str(rule)
         lines = [f"threshold {self.threshold:.4f}: {what}"]
+        if rule.cost_ratio is not None and not self.is_lowered:
+            lines.append("the intervals are a little too narrow, because the threshold was chosen on the same scores of both groups")
         lines.append(f"false alarms: {good} (95 %){f'; {among} of these are references' if among else ''}")
         if bad.of:
             lines.append(f"misses: {bad} (95 %)")
