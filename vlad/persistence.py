@@ -170,20 +170,20 @@ def _signs(folder: Path) -> list[tuple[str, int, int]]:
 def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
     """Once it is sure that nobody writes, text vectors that do not fit are no error, but made anew."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     config = _read_config(folder)
-    path = folder / _TEXT if "text" not in config else _with_hash(folder, _TEXT, config["text"]["sha256"])
-    if path is None and not is_sure:
+    content = _content(folder, _TEXT, config["text"]["sha256"]) if "text" in config else None
+    if "text" in config and content is None and not is_sure:
         raise ConfigError(f"{folder / _TEXT} is of another save")
-    if path is None and (folder / _TEXT).is_file():
+    if "text" in config and content is None and (folder / _TEXT).is_file():
         warn(f"{folder / _TEXT} is damaged or of another detector: its SHA-256 is not the one in {_CONFIG}; the text is embedded anew")
     text: dict[str, Tensor] = {}
     if "text" in config:
-        text = {} if path is None else load_file(path)
+        text = {} if content is None else load(content)
     else:  # folders of earlier versions have no hash of it
         with suppress(FileNotFoundError, SafetensorError):
-            text = load_file(folder / _TEXT)
+            text = load((folder / _TEXT).read_bytes())
     memory = None
     if config.get("memory") is not None:
         memory = config["memory"], _read_memory(folder, config["memory"])
@@ -233,10 +233,15 @@ def _page_of(folder: Path, memory: dict[str, Any] | None) -> Any:
     return before.get("left_out") if is_same else None
 
 
-def _with_hash(folder: Path, name: str, sha256: Any) -> Path | None:
-    """The file of that name and hash, put into place or not; None if there is none."""
-    paths = (folder / name, folder / (name + _NEW))
-    return next((path for path in paths if path.is_file() and _sha256(path) == sha256), None)
+def _content(folder: Path, name: str, sha256: Any) -> bytes | None:
+    """What the file of that name and hash holds, put into place or not; None if there is none. What was hashed is what is returned:
+    the file may be replaced meanwhile."""
+    for path in (folder / name, folder / (name + _NEW)):
+        with suppress(FileNotFoundError):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == sha256:
+                return content
+    return None
 
 
 def describe_backbone(backbone: Backbone | PatchBackbone) -> dict[str, Any]:
@@ -339,17 +344,17 @@ def _read_memory(folder: Path, values: dict[str, Any]) -> dict[str, Tensor]:
     Raises:
         ConfigError: their file is missing, damaged or of another detector.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
-    path = _with_hash(folder, _MEMORY, values.get("sha256"))
-    if path is None and not (folder / _MEMORY).is_file():
+    content = _content(folder, _MEMORY, values.get("sha256"))
+    if content is None and not (folder / _MEMORY).is_file():
         raise ConfigError(f"{folder} was saved with references, but {_MEMORY} is missing; copy the whole folder, or fit again")
-    if path is None:
+    if content is None:
         raise ConfigError(
             f"{folder / _MEMORY} is damaged or of another detector: its SHA-256 is not the one in {_CONFIG}; "
             "copy the folder again, or fit again"
         )
-    tensors: dict[str, Tensor] = load_file(path)
+    tensors: dict[str, Tensor] = load(content)
     return tensors
 
 
