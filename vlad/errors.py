@@ -21,6 +21,11 @@ class ImageReadError(VladError, ValueError):
     """A picture could not be read; the message names the picture and the reason."""
 
 
+class OutputError(VladError):
+    """Results could not be written, or the place they were written to has gone; the message names it and the reason. What was written
+    before is kept."""
+
+
 class PromptError(VladError, ValueError):
     """A prompt set is missing or malformed; the message names the file and the line where there is one."""
 

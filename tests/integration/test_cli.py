@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from waiting import LIMIT, wait_until
 
 from vlad.cli.results import COLUMNS
 from vlad.output import unique_stems
+from vlad.output.folder import held
 
 VLAD = [sys.executable, "-m", "vlad"]
 
@@ -132,11 +135,11 @@ class TestDetect:
         here.write_bytes((pictures / "good" / "000.png").read_bytes())
         original = ResultWriter._add_prediction
         monkeypatch.setattr(
-            ResultWriter, "_add_prediction", lambda self, path, result: here.unlink(missing_ok=True) or original(self, path, result)
+            ResultWriter, "_add_prediction", lambda self, path, *rest: here.unlink(missing_ok=True) or original(self, path, *rest)
         )
         run = vlad("detect", here, pictures / "good", "--out", tmp_path / "out", *options)
         rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8")))
-        assert run.returncode == 3 and "0.png" in rows[0]["error"] and rows[1]["pred_score"]
+        assert run.returncode == 3 and "0.png" in rows[0]["error"] and all(row["pred_score"] for row in rows)
 
     def test_results_do_not_go_into_a_file(self, options, pictures, tmp_path):
         (tmp_path / "file").write_text("")
@@ -167,8 +170,7 @@ class TestDetect:
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (2000, 16, 3), dtype=np.uint8)).save(folder / "tall.png")
         run = vlad("detect", folder, "--out", tmp_path / "out", *options)
         rows = list(csv.DictReader((tmp_path / "out" / "results.csv").open(encoding="utf-8", errors="surrogateescape", newline="")))
-        assert run.returncode == 3 and "1 failed" in run.stderr and len(rows) == len(awkward) + 1
-        assert [bool(row["error"]) for row in sorted(rows, key=lambda row: row["image_path"])] == [True, *[False] * len(awkward)]
+        assert run.returncode == 0 and len(rows) == len(awkward) + 1 and not any(row["error"] for row in rows)
         assert {Path(row["image_path"]).name for row in rows} == {*awkward, "tall.png"}
         assert (tmp_path / "out" / "tall_overlay.png").exists() and "two\\nlines.png" in run.stdout
 
@@ -248,6 +250,56 @@ class TestDetect:
         assert len((out / "results.jsonl").read_text().splitlines()) in (len(rows), len(rows) - 1)
         assert all((out / f"{Path(row['image_path']).stem}_overlay.png").exists() for row in rows)
 
+    def test_a_second_run_into_the_same_folder_is_refused(self, options, pictures, tmp_path):
+        with held(tmp_path / "out"):
+            (tmp_path / "out" / "results.jsonl").write_text("rows of the first")
+            run = vlad("detect", pictures, "--out", tmp_path / "out", *options)
+        assert run.returncode == 2 and "out is in use by another process, vlad" in run.stderr and "until then" not in run.stderr
+        assert (tmp_path / "out" / "results.jsonl").read_text() == "rows of the first"
+
+    @pytest.mark.parametrize("change", ["removed", "replaced"])
+    def test_a_folder_that_is_removed_during_the_run(self, options, pictures, tmp_path, monkeypatch, change):
+        from vlad.prediction import Prediction
+
+        save, out = Prediction.save, tmp_path / "out"
+
+        def saved(self, *arguments, **named):
+            written = save(self, *arguments, **named)
+            if "001" in str(self.image_path):
+                shutil.rmtree(out)
+                if change == "replaced":
+                    out.mkdir()
+                    (out / "results.csv").touch()
+                    (out / "results.jsonl").touch()
+            return written
+
+        monkeypatch.setattr(Prediction, "save", saved)
+        run = vlad("detect", pictures, "--out", out, *options)
+        assert run.returncode == 74 and "was removed or replaced during the run" in run.stderr, run.stderr
+        assert "complete" not in run.stderr and "until then" in run.stderr and "bug" not in run.stderr
+
+    def test_a_verdict_outlives_an_overlay_that_cannot_be_written(self, options, pictures, expected, tmp_path, monkeypatch):
+        from vlad.prediction import Prediction
+
+        def full(self, *arguments, **named):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "x_overlay.png")
+
+        monkeypatch.setattr(Prediction, "save", full)
+        run = vlad("detect", pictures, "--class-name", "metal_nut", "--out", tmp_path, "--format", "csv", *options)
+        rows = {row["image_path"]: row for row in csv.DictReader(io.StringIO(run.stdout))}
+        assert run.returncode == 3 and {p: float(row["pred_score"]) for p, row in rows.items()} == {
+            p: one.pred_score for p, one in expected.items()
+        }
+        assert all("No space left on device at x_overlay.png" in row["error"] and row["pred_label"] for row in rows.values())
+        assert "3 failed" in run.stderr and "s a picture" in run.stderr
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+    def test_a_full_disk_behind_the_shell(self, options, pictures):
+        with Path("/dev/full").open("w") as full:
+            run = start("detect", pictures, "--format", "csv", *options, stdout=full, stderr=subprocess.PIPE)
+            stderr = run.communicate(timeout=LIMIT)[1]
+        assert run.returncode == 74 and "No space left on device" in stderr and "Traceback" not in stderr, stderr
+
 
 @pytest.fixture(scope="module")
 def references(golden, tmp_path_factory) -> Path:
@@ -305,6 +357,56 @@ class TestReferences:
         assert run.returncode == 0 and len(rows) == 2 and len(run.stdout.splitlines()) == 2
         assert all(float(row["pred_score"]) == with_references[path].pred_score for path, row in rows.items())
         assert {path.name for path in (tmp_path / "out").glob("*_overlay.png")} == {"000_overlay.png", "001_overlay.png"}
+
+    def test_watching_again_goes_on(self, options, golden, tmp_path):
+        folder, out = tmp_path / "in", tmp_path / "out"
+        folder.mkdir()
+        for number, picture in enumerate(golden.pictures()):
+            Image.fromarray(picture).save(folder / f"{number}.bmp")
+        command = ("detect", "--watch", folder, "--stop-after", "0.6", "--out", out, *options)
+        assert vlad(*command).returncode == 0
+        first = (out / "results.jsonl").read_bytes()
+        (folder / "0.bmp").unlink()  # moved away: its row stays
+        Image.fromarray(golden.pictures()[0]).save(folder / "1.bmp")  # the name again, with another picture
+        (out / "results.jsonl").write_bytes(first + b'{"image_path": "cut o')  # as a kill leaves it
+        run = vlad(*command)
+        rows = [json.loads(line) for line in (out / "results.jsonl").read_bytes().splitlines()]
+        assert run.returncode == 0 and "3 recorded before" in run.stderr and (out / "results.jsonl").read_bytes().startswith(first)
+        assert [Path(row["image_path"]).name for row in rows] == ["0.bmp", "1.bmp", "2.bmp", "1.bmp"]
+        assert [row["files"] for row in rows] == ["0", "1", "2", "1~2"] and len({row["time"] for row in rows}) == 4
+        assert rows[3]["pred_score"] == rows[0]["pred_score"] != rows[1]["pred_score"]
+        assert len(list(out.glob("*_overlay.png"))) == 4
+        table = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
+        assert [row["image_path"] for row in table] == [row["image_path"] for row in rows]
+        assert "4 recorded before" in vlad(*command).stderr and len((out / "results.jsonl").read_bytes().splitlines()) == 4
+
+    def test_frames_that_are_recorded_are_passed_over(self, options, tmp_path):
+        import cv2
+
+        path = tmp_path / "line.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+        for level in (50, 100, 150):
+            writer.write(np.full((48, 64, 3), level, np.uint8))
+        writer.release()
+        command = ("detect", "--watch", path, "--no-maps", "--out", tmp_path / "out", *options)
+        table = tmp_path / "out" / "results.jsonl"
+        assert vlad(*command).returncode == 0
+        whole = [json.loads(line)["pred_score"] for line in table.read_text().splitlines()]
+        table.write_text("".join(f"{line}\n" for line in table.read_text().splitlines()[:2]))
+        assert "2 recorded before" in vlad(*command).stderr
+        rows = [json.loads(line) for line in table.read_text().splitlines()]
+        assert [row["image_path"] for row in rows] == [f"line_{number:06d}" for number in range(3)]
+        assert [row["pred_score"] for row in rows] == whole
+
+    def test_a_folder_that_goes_away_is_an_input_that_cannot_be_read(self, options, golden, tmp_path):
+        folder, out = tmp_path / "in", tmp_path / "out"
+        folder.mkdir()
+        Image.fromarray(golden.pictures()[0]).save(folder / "0.png")
+        run = start("detect", "--watch", folder, "--out", out, *options, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        wait_until(lambda: (out / "results.jsonl").exists() and (out / "results.jsonl").read_text(), "a row", process=run)
+        shutil.rmtree(folder)
+        stderr = run.communicate(timeout=LIMIT)[1]
+        assert run.returncode == 3 and "in: cannot be watched any more" in stderr and "1 failed" in stderr
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

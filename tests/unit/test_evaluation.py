@@ -28,7 +28,7 @@ from vlad.evaluation.datasets import LAYOUTS, Category, Picture, load_dataset
 from vlad.evaluation.report import write_report
 from vlad.evaluation.results import image_metrics, read_results, spread, summarise
 from vlad.evaluation.runner import EvalSettings, Processes, Unit, check_units, plan_units, run
-from vlad.evaluation.samples import Sample, SampleWriter, file_name, read_counts, read_map, read_samples, repair
+from vlad.evaluation.samples import Sample, SampleWriter, file_name, read_counts, read_map, read_samples
 from vlad.evaluation.search import search
 from vlad.evaluation.shipped import load_config, shipped
 from vlad.evaluation.table import runs_table
@@ -377,11 +377,17 @@ class TestSamples:
         with pytest.raises(ConfigError, match=r"samples\.jsonl, line 1: damaged"):
             read_samples(tmp_path)
 
-    def test_repair_cuts_the_last_line_only(self, tmp_path):
+    def test_what_a_kill_left_of_a_line_goes(self, tmp_path):
         path = tmp_path / "samples.jsonl"
         path.write_text('{"a": 1}\n{"b"')
-        repair(tmp_path)
-        assert path.read_text() == '{"a": 1}\n'
+        with SampleWriter(tmp_path):
+            assert path.read_text() == '{"a": 1}\n'
+
+    def test_names_of_any_length_are_file_names(self):
+        long = ["划痕" * 12 + "/" + "图像采集时间" * 10 + end for end in ("a.png", "b.png")]
+        names = [file_name(text) for text in long]
+        assert len(set(names)) == 2 and all(len(name.encode()) <= 210 for name in names)
+        assert names == [file_name(text) for text in long], "a run that goes on finds the same"
 
     @pytest.mark.parametrize("line", ['{"schema_version": 99}', '{"category": "a"}', '{"schema_version": 1, "category": "a"}'])
     def test_other_schemas_and_incomplete_lines(self, tmp_path, line):

@@ -192,7 +192,7 @@ def _hold(folder, ready, done) -> None:
 def test_one_writer_at_a_time(model, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="holds no detector"), locked(tmp_path):
         pass
-    monkeypatch.setattr("vlad.history._LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("vlad.history.LOCK_SECONDS", 0.2)
     context = multiprocessing.get_context("spawn")
     ready, done = context.Event(), context.Event()
     other = context.Process(target=_hold, args=(model, ready, done))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from vlad import AnomalyDetector
 from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.errors import ConfigError, ImageReadError
 from vlad.monitor import _rank, _shift
-from vlad.pictures.streams import frames, new_pictures
+from vlad.pictures.streams import SeenFiles, StreamLostError, frames, new_pictures
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +88,9 @@ class TestFolder:
             (tmp_path / name).write_bytes(b"content")
         monkeypatch.setattr("vlad.pictures.streams.time", Clock())
         stream = new_pictures(tmp_path, stop_after=1.0, poll=0.02)
-        assert next(stream) == tmp_path / "b.png"
+        assert next(stream).path == tmp_path / "b.png"
         (tmp_path / "a.png").write_bytes(b"content")
-        assert list(stream) == [tmp_path / "a.png"]
+        assert [one.path for one in stream] == [tmp_path / "a.png"]
 
     def test_not_while_it_is_written(self, tmp_path, monkeypatch):
         path = tmp_path / "slow.png"
@@ -96,7 +98,49 @@ class TestFolder:
         with path.open("wb", buffering=0) as file:
             monkeypatch.setattr("vlad.pictures.streams.time", Clock(lambda: file.write(next(chunks, b""))))
             found = next(new_pictures(tmp_path, stop_after=100))
-        assert found == path and path.stat().st_size == 1200
+        assert found.path == path and len(found.picture) == path.stat().st_size == 1200
+
+    def test_a_name_that_is_used_again_is_another_picture(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+        path = tmp_path / "latest.bmp"
+        stream = new_pictures(tmp_path, stop_after=1)
+        path.write_bytes(b"first")
+        first = next(stream)
+        status = path.stat()
+        path.write_bytes(b"other")
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a copy that keeps the time; the size is the same too
+        second = next(stream)
+        path.write_bytes(b"longer than before")
+        third = next(stream)
+        assert [one.picture for one in (first, second, third)] == [b"first", b"other", b"longer than before"]
+        assert len({one.file["sha256"] for one in (first, second, third)}) == 3 and list(stream) == []
+
+    def test_a_file_that_is_written_without_end_is_looked_at_all_the_same(self, tmp_path, monkeypatch):
+        path, written = tmp_path / "live.bmp", iter(range(10_000))
+        monkeypatch.setattr("vlad.pictures.streams.time", Clock(lambda: path.write_bytes(f"{next(written):08d}".encode())))
+        assert next(new_pictures(tmp_path, stop_after=100)).path == path
+
+    def test_what_an_earlier_run_has_seen_does_not_come_again(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+        for name in ("same.png", "moved.png", "other.png"):
+            (tmp_path / name).write_bytes(name.encode())
+        earlier = [one.file for one in new_pictures(tmp_path, stop_after=1)]
+        assert json.loads(json.dumps(earlier)) == earlier and len(earlier) == 3
+        kept = (tmp_path / "other.png").stat()
+        (tmp_path / "other.png").write_bytes(b"OTHER.PNG")
+        os.utime(tmp_path / "other.png", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+        (tmp_path / "same.png").chmod(0o600)  # changed by the system's own clock, but not its content
+        (tmp_path / "moved.png").unlink()
+        damaged = [None, 1, {}, {"path": 3}, {"path": "x", "modified_ns": "y"}]
+        found = list(new_pictures(tmp_path, seen=SeenFiles([*earlier, *damaged]), stop_after=1))
+        assert [(one.path.name, one.picture) for one in found] == [("other.png", b"OTHER.PNG")]
+
+    @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+    def test_what_may_not_be_read_comes_as_its_path(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+        (tmp_path / "locked.png").write_bytes(b"content")
+        (tmp_path / "locked.png").chmod(0)
+        assert next(new_pictures(tmp_path, stop_after=1)).picture == tmp_path / "locked.png"
 
     def test_the_folder_goes_away(self, tmp_path):
         folder = tmp_path / "watched"
@@ -106,7 +150,7 @@ class TestFolder:
         next(stream)
         (folder / "a.png").unlink()
         folder.rmdir()
-        with pytest.raises(ImageReadError, match="cannot be watched any more"):
+        with pytest.raises(StreamLostError, match="cannot be watched any more"):
             next(stream)
 
 
@@ -123,6 +167,45 @@ class TestVideo:
         assert [name for name, _ in found] == [Path(f"line_{number:06d}") for number in range(5)]
         assert found[0][1].shape == (48, 64, 3) and found[0][1][..., 2].mean() > 200 > 100 > found[0][1][..., 0].mean()
 
+    def test_going_on_keeps_the_numbers(self, tmp_path):
+        import cv2
+
+        path = tmp_path / "line.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+        for level in range(0, 250, 50):
+            writer.write(np.full((48, 64, 3), level, np.uint8))
+        writer.release()
+        every = list(frames(str(path)))
+        later = list(frames(str(path), skip=3))
+        assert [name for name, _ in later] == [name for name, _ in every][3:]
+        assert all((one == other).all() for (_, one), (_, other) in zip(later, every[3:], strict=True))
+
+    def test_a_stream_that_breaks_off_is_told_of(self, monkeypatch):
+        class Capture:
+            left = 3
+
+            def __init__(self, source):
+                assert source == 0
+
+            def isOpened(self):
+                return True
+
+            def read(self):
+                Capture.left -= 1
+                return Capture.left >= 0, np.zeros((4, 4, 3), np.uint8)
+
+            def release(self):
+                pass
+
+        monkeypatch.setattr("cv2.VideoCapture", Capture)
+        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+        stream = frames("0", first=7)
+        assert [next(stream)[0].name for _ in range(3)] == ["camera_0_000007", "camera_0_000008", "camera_0_000009"]
+        with pytest.raises(StreamLostError, match="0: broke off after 3 frames; check the camera and start again to go on"):
+            next(stream)
+        Capture.left = 2
+        assert len(list(frames("0", stop_after=1))) == 2, "an end that was asked for is none"
+
     def test_what_is_no_video(self, tmp_path):
         path = tmp_path / "text.avi"
         path.write_text("no video")
@@ -135,5 +218,6 @@ def test_pictures_of_a_watched_folder_are_scored(detector, tmp_path, monkeypatch
     detector.memory = None
     for number, picture in enumerate(pictures(2, 1)):
         Image.fromarray(picture).save(tmp_path / f"{number}.png")
-    seen = list(detector.monitor().watch(new_pictures(tmp_path, stop_after=0.1, poll=0.02), maps=False))
-    assert [Path(one.prediction.image_path).name for one in seen] == ["0.png", "1.png"]
+    arriving = new_pictures(tmp_path, stop_after=0.1, poll=0.02)
+    seen = list(detector.monitor().watch((one.picture for one in arriving), maps=False))
+    assert len(seen) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -14,14 +15,16 @@ import typer
 
 from vlad import __version__
 from vlad.cli import ask, calibrate, checklist, demo, detect, doctor, eval, fit, prompts, references
-from vlad.errors import VladError, VladWarning
+from vlad.errors import OutputError, VladError, VladWarning
 from vlad.untrusted import printable
 
-USAGE_ERROR, CRASH = 2, 70
+USAGE_ERROR, CRASH, NOT_WRITTEN = 2, 70, 74
 
 # Read by OpenMP when torch is loaded. Threads that wait by spinning take the cores from whoever they wait for: beside another torch
 # program a picture took `lite` 2.3 s instead of 0.07 s; alone it makes no difference (eval/bench/busy.py). A value of yours is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     help="Zero-shot and few-shot detection of visual anomalies: is something wrong with a picture, and where.",
@@ -56,8 +59,8 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line. Errors that vlad raises on purpose, and files that cannot be written, become one line and exit code 2; a
-    crash shows its traceback and exits with 70, never with the 1 of a found anomaly."""
+    """Run the command line. Errors that vlad raises on purpose become one line and exit code 2, or 74 where something could not be
+    written; a crash shows its traceback and exits with 70, never with the 1 of a found anomaly."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names need not be valid UTF-8
             stream.reconfigure(errors="backslashreplace")
@@ -67,8 +70,10 @@ def main() -> None:
             warnings.showwarning = _show_note
             app()
     except (VladError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            error = OutputError(f"{error.filename or 'the output'}: could not be written ({error.strerror}); make room, then run it again")
         print(printable(f"vlad: {error}"), file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+        sys.exit(NOT_WRITTEN if isinstance(error, OutputError) else USAGE_ERROR)
     except Exception:
         traceback.print_exc()
         print("vlad: this is a bug; please report it with the lines above", file=sys.stderr)

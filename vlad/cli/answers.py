@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import typer
 
 from vlad.errors import VladError
+from vlad.output.folder import held
 from vlad.output.names import unique_stems
 from vlad.output.tables import Cell, Row, TableWriter
 from vlad.untrusted import printable
@@ -46,9 +47,10 @@ class AnswerWriter:
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
+        if self._out is not None:
+            self._stack.enter_context(held(self._out))
         self._table = self._stack.enter_context(TableWriter(COLUMNS))
         if self._out is not None:
-            self._out.mkdir(parents=True, exist_ok=True)
             self._table.to_csv(self._out / "answers.csv")
             self._table.to_json_lines(self._out / "answers.jsonl")
         if self._format is AskFormat.csv:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vlad.cli import options
-from vlad.errors import ConfigError, ImageReadError
+from vlad.errors import ConfigError, ImageReadError, OutputError
 from vlad.untrusted import printable
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def detect(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for results.csv, results.jsonl, and overlay, mask and raw map of each picture; replaces older tables there."
+            help="Folder for results.csv, results.jsonl, and overlay, mask and raw map of each picture; replaces older tables there, "
+            "--watch goes on with them."
         ),
     ] = None,
     cache: Annotated[
@@ -131,7 +132,8 @@ def detect(
     vlad detect --watch incoming/ --model models/nut --out results/
 
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
-    processed, and the report names the file); 70 a bug; 130 interrupted. Found anomalies go before unreadable inputs.
+    processed, and the report names the file) or a stream broke off; 70 a bug; 74 results could not be written; 130 interrupted. Found
+    anomalies go before unreadable inputs.
     """
     if bool(images) == bool(watch):
         raise ConfigError("expected pictures to inspect or --watch, " + ("got both" if images else "got neither; see vlad detect --help"))
@@ -165,7 +167,8 @@ def detect(
     if adapt is not False:
         follow = Adapting(limit=adapt_limit or LIMIT, memory=adapt_memory or MEMORY, fewest=FEWEST if adapt else ENOUGH)
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
-    writer = ResultWriter(found, out, "" if as_lines else output_format.value, model=detector.model_name, quiet=quiet)
+    printed = "" if as_lines else output_format.value
+    writer = ResultWriter(found, out, printed, model=detector.model_name, quiet=quiet, go_on=watch is not None)
     try:
         with writer:
             for item, problem in unreadable.items():
@@ -177,6 +180,10 @@ def detect(
     except KeyboardInterrupt:
         typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    except OutputError as error:
+        if writer.done:
+            typer.echo(f"vlad: until then {writer.summary()}", err=True)
+        raise error from None
     except BrokenPipeError:  # whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(PIPE_CLOSED) from None
@@ -267,31 +274,52 @@ def _watch(
     as_lines: bool,
 ) -> None:
     """Score what comes, and say when drift begins and ends."""
-    from vlad.pictures.streams import frames, new_pictures
-
     if Path(source).is_dir():
         folder = Path(source)
         if out is not None and (folder.resolve() == out.resolve() or folder.resolve() in out.resolve().parents):
             raise ConfigError(f"--out {out} lies in the watched folder, where results would be taken for pictures; choose another folder")
-        stream: Iterator[tuple[Path, ImageSource]] = ((path, path) for path in new_pictures(folder, stop_after=stop_after))
-    else:
-        stream = ((name, frame) for name, frame in frames(source, stop_after=stop_after))
     monitor = detector.monitor(warm_up=warm_up)
     before: tuple[str, ...] = ()
-    for path, picture in stream:
+    for path, picture, file in _arriving(source, writer, stop_after):
         try:
             seen = monitor.update(picture, maps=maps)
         except ImageReadError as error:
-            writer.add(path, error)
+            problem = str(error).removeprefix("bytes: ")
+            writer.add(path, error if isinstance(picture, Path) else ImageReadError(f"{path}: {problem}"), file=file)
             continue
         prediction = seen.prediction if follow is None else follow(seen.prediction)
-        writer.add(path, prediction)
+        writer.add(path, prediction, file=file)
         if as_lines:
             typer.echo(printable(f"{path}  {prediction.verdict}", one_line=True))
         if bool(seen.reasons) != bool(before):
             news = f"drift at {path}: {'; '.join(seen.reasons)}" if seen.reasons else f"no drift any more at {path}"
             typer.echo(printable(news, one_line=True), err=True)
         before = seen.reasons
+
+
+def _arriving(source: str, writer: ResultWriter, stop_after: float | None) -> Iterator[tuple[Path, ImageSource, Mapping[str, Any]]]:
+    """Name, picture and what is known of its file, of what has come since the rows that there are; the end of a stream becomes an error of
+    the run."""
+    from vlad.pictures.streams import FileState, SeenFiles, StreamLostError, frames, new_pictures, stem_of
+
+    seen = SeenFiles(row["file"] for row in writer.earlier)
+    try:
+        if Path(source).is_dir():
+            for arrival in new_pictures(Path(source), seen=seen, stop_after=stop_after):
+                yield arrival.path, arrival.picture, arrival.file
+            return
+        video = Path(source)
+        if video.is_file():
+            state = FileState.of(video)
+            for name, frame in frames(source, skip=seen.count(video, state)):
+                yield name, frame, seen.add(video, state, None)
+            return
+        stem = f"{stem_of(source)}_"
+        earlier = sum(str(row["image_path"]).startswith(stem) for row in writer.earlier)
+        for name, frame in frames(source, first=earlier, stop_after=stop_after):
+            yield name, frame, {}
+    except StreamLostError as error:
+        writer.add_error(source, error)
 
 
 def _report(writer: ResultWriter, quiet: bool) -> None:

@@ -555,11 +555,13 @@ def search_prompts(
         outcomes.append(outcome)
         typer.echo(outcome.to_text())
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        from vlad.output.folder import make_folder, replace_text
+
+        make_folder(out.parent)
         text = json.dumps(
             {"model": detector.backbone.name, "categories": [one.to_dict() for one in outcomes]}, indent=2, ensure_ascii=False
         )
-        out.write_text(text + "\n", encoding="utf-8")
+        replace_text(out, text + "\n")
     unreadable = [line for outcome in outcomes for line in outcome.problems]
     for line in unreadable:
         typer.echo(f"vlad: {line}", err=True)

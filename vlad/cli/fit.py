@@ -60,6 +60,9 @@ def fit(
         raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
     if expect_anomalous is not None and not unlabelled:
         raise ConfigError("--expect-anomalous belongs to --unlabelled; add it, or leave it out")
+    from vlad.history import LOCK_SECONDS
+    from vlad.output.folder import held
+
     detector = made_of.load(quiet)
     page = None
     try:
@@ -73,8 +76,9 @@ def fit(
     except ImageReadError as error:
         options.complain(error)
         raise typer.Exit(options.INPUT_UNREADABLE) from None
-    detector.save(out, page=page)
-    options.draw_chart(detector, out)  # that of a detector that was there before goes
+    with held(out, wait=LOCK_SECONDS):
+        detector.save(out, page=page)
+        options.draw_chart(detector, out)  # that of a detector that was there before goes
     for line in failed:
         options.complain(f"left out: {line}")
     if not quiet:

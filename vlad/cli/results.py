@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vlad.errors import ImageReadError
-from vlad.output.names import unique_stems
+from vlad.output.folder import held
+from vlad.output.names import short_name, unique_stems
 from vlad.output.tables import Cell, Row, TableWriter
 
 if TYPE_CHECKING:
     from vlad.prediction import Prediction
 
-COLUMNS = ("image_path", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds", "error")
+COLUMNS = (
+    "image_path", "time", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds",
+    "error",
+)  # fmt: skip
 _SHOWN: dict[str, Literal["left", "right"]] = {
     "picture": "left",
     "score": "right",
@@ -36,36 +42,52 @@ class ResultWriter:
         output_format: "table" (printed at the end), "csv" or "json" (one array; both printed as they come), or "" to print nothing.
         model: named in the rows of pictures that could not be read.
         quiet: no progress bar.
+        go_on: keep the rows that `out` has, and write the new ones behind them.
 
     Attributes:
+        earlier: "image_path" and "file" of the rows that were kept.
         errors: one line for each input that could not be read.
         anomalous, normal, undecided: number of pictures so far.
     """
 
-    def __init__(self, paths: Sequence[Path], out: Path | None, output_format: str, *, model: str, quiet: bool) -> None:
+    def __init__(
+        self, paths: Sequence[Path], out: Path | None, output_format: str, *, model: str, quiet: bool, go_on: bool = False
+    ) -> None:
+        self.earlier: list[dict[str, Any]] = []
         self.errors: list[str] = []
         self.anomalous = self.normal = self.undecided = 0
         self._stems = unique_stems(paths)
         self._taken = {stem.casefold() for stem in self._stems.values()}
-        self._out, self._format, self._model, self._quiet = out, output_format, model, quiet
+        self._out, self._format, self._model, self._quiet, self._go_on = out, output_format, model, quiet, go_on
         self._seconds = 0.0
         self._reasons: dict[str, None] = {}
 
     def __enter__(self) -> Self:
-        self._stack = ExitStack()
-        self._table = self._stack.enter_context(TableWriter(COLUMNS))
+        with ExitStack() as stack:  # what is open is closed again where the next cannot be opened
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def _open(self, stack: ExitStack) -> None:
         if self._out is not None:
-            self._out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(self._out))
+        self._table = stack.enter_context(TableWriter(COLUMNS))
+        if self._out is not None:
             self._table.to_csv(self._out / "results.csv")
-            self._table.to_json_lines(self._out / "results.jsonl")
+            if self._go_on:
+                for row in read_rows(self._out / "results.jsonl"):
+                    self._table.add(_as_cells(row))
+                    self.earlier.append({key: row.get(key) for key in ("image_path", "file")})
+                    if isinstance(row.get("files"), str):
+                        self._stems.setdefault(Path(row["image_path"]), row["files"])
+            self._table.to_json_lines(self._out / "results.jsonl", append=self._go_on)
         if self._format == "csv":
             self._table.to_csv(sys.stdout)
         elif self._format == "json":
             self._table.to_json_array(sys.stdout)
         elif self._format == "table":
             self._table.to_terminal(_SHOWN, _cells, width=120)
-        self._progress = self._stack.enter_context(self._progress_bar())
-        return self
+        self._progress = stack.enter_context(self._progress_bar())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stack.close()
@@ -75,54 +97,82 @@ class ResultWriter:
 
         return tqdm(total=len(self._stems), unit="picture", disable=self._quiet or not sys.stderr.isatty(), leave=False)
 
-    def add(self, path: Path, result: Prediction | ImageReadError) -> None:
-        """Take the result of a picture; it is on disk when this returns."""
+    def add(self, path: Path, result: Prediction | ImageReadError, *, file: Mapping[str, Any] | None = None) -> None:
+        """Take the result of a picture; it is on disk when this returns.
+
+        Args:
+            path: of the picture, or its name in a stream.
+            result: what came of it.
+            file: what is known of the state of its file; it goes into the row.
+
+        Raises:
+            OutputError: the row could not be written.
+        """
         if isinstance(result, ImageReadError):
-            self.add_error(str(path), result)
+            self.add_error(str(path), result, file=file)
         else:
-            self._add_prediction(path, result)
+            self._add_prediction(path, result, file)
         self._progress.update()
 
-    def add_error(self, image_path: str, error: ImageReadError) -> None:
+    def add_error(self, image_path: str, error: ImageReadError, *, file: Mapping[str, Any] | None = None) -> None:
         """Take an input that is no readable picture."""
         self.errors.append(str(error))
-        self._table.add({"image_path": image_path, "model": self._model, "error": str(error)})
+        row = {"image_path": image_path, "time": _now(), "model": self._model, "error": str(error)}
+        self._table.add(row, row | ({} if file is None else {"file": dict(file)}))
 
-    def _add_prediction(self, path: Path, result: Prediction) -> None:
+    def _add_prediction(self, path: Path, result: Prediction, file: Mapping[str, Any] | None) -> None:
+        problem = None
         if self._out is not None:
+            self._table.check()  # else a folder that was removed would be made anew
+            stem = self._stem(path, is_new=file is not None)
             try:
-                result.save(self._out, stem=self._stem(path))
-            except (OSError, ValueError) as error:  # one picture must not end the run for the others
-                self.add_error(str(path), _cannot_save(path, error))
-                return
+                result.save(self._out, stem=stem)
+            except (OSError, ValueError) as error:  # one picture must not end the run for the others, nor lose its verdict
+                problem = _cannot_save(path, error)
+                self.errors.append(problem)
         self.anomalous += result.pred_label is True
         self.normal += result.pred_label is False
         if result.pred_label is None:
             self.undecided += 1
             self._reasons[result.undecided] = None
         self._seconds += result.seconds
-        details = result.to_dict() | {"image_path": result.image_path or str(path), "error": None}
-        n_regions = None if result.anomaly_map is None else len(result.regions)
-        row = {column: details.get(column) for column in COLUMNS} | {"n_regions": n_regions, "error": ""}
-        self._table.add(row, details)
+        details = result.to_dict() | {"image_path": result.image_path or str(path), "time": _now(), "error": problem}
+        details["n_regions"] = None if result.anomaly_map is None else len(result.regions)
+        if file is not None:
+            details |= {"file": dict(file)} | ({} if self._out is None else {"files": stem})
+        self._table.add(_as_cells(details), details)
 
-    def _stem(self, path: Path) -> str:
-        """The beginning of a picture's output files; one that was not announced gets the next free name."""
-        if path not in self._stems:
-            choices = chain((path.stem, path.name), (f"{path.name}~{number}" for number in count(2)))
-            self._stems[path] = next(stem for stem in choices if stem.casefold() not in self._taken)
-            self._taken.add(self._stems[path].casefold())
-        return self._stems[path]
+    def _stem(self, path: Path, *, is_new: bool) -> str:
+        """The beginning of a picture's output files; one that was not announced, or is there in a new state, gets the next free name."""
+        if path in self._stems and not is_new:
+            return self._stems[path]
+        names = (self._stems[path],) if path in self._stems else (short_name(path.stem), short_name(path.name))
+        choices = chain(names, (f"{names[-1]}~{number}" for number in count(2)))
+        chosen = next(choice for choice in choices if self._is_free(choice))
+        self._stems.setdefault(path, chosen)
+        self._taken.add(chosen.casefold())
+        return chosen
+
+    def _is_free(self, stem: str) -> bool:
+        is_there = self._go_on and self._out is not None and (self._out / f"{stem}.json").exists()
+        return not is_there and stem.casefold() not in self._taken
+
+    @property
+    def done(self) -> int:
+        """So many pictures got a score."""
+        return self.anomalous + self.normal + self.undecided
 
     def summary(self) -> str:
         """The run in one line."""
-        done = self.anomalous + self.normal + self.undecided
+        done = self.done
         parts = [f"{self.anomalous} anomalous, {self.normal} normal"]
         if self.undecided:
             why = f": {next(iter(self._reasons))}" if len(self._reasons) == 1 else ", for the reasons in the results"
             parts.append(f"{self.undecided} undecided{why}")
         if self.errors:
             parts.append(f"{len(self.errors)} failed")
+        if self.earlier:
+            parts.append(f"{len(self.earlier)} recorded before")
         if done:
             parts.append(f"{self._seconds / done:.2f} s a picture")
         if self._out is not None:
@@ -130,12 +180,33 @@ class ResultWriter:
         return "; ".join(parts)
 
 
-def _cannot_save(path: Path, error: Exception) -> ImageReadError:
-    return error if isinstance(error, ImageReadError) else ImageReadError(f"{path}: its results could not be written: {error}")
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole rows of results.jsonl, none if there is no such file; what is no row, as a kill leaves it, is left out."""
+    with suppress(FileNotFoundError), path.open("rb") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and isinstance(row.get("image_path"), str):
+                yield row
+
+
+def _as_cells(details: Mapping[str, Any]) -> dict[str, Any]:
+    return {column: details.get(column) for column in COLUMNS} | {"error": details.get("error") or ""}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _cannot_save(path: Path, error: Exception) -> str:
+    reason = f"{error.strerror} at {error.filename}" if isinstance(error, OSError) and error.strerror and error.filename else str(error)
+    return str(error) if isinstance(error, ImageReadError) else f"{path}: its overlay, mask and map could not be written: {reason}"
 
 
 def _cells(row: Row) -> tuple[Cell, ...]:
-    if row["error"]:
+    if row.get("pred_score") is None:
         return row["image_path"], "", ("error", "yellow"), "", ""
     verdict = {True: ("anomalous", "bold red"), False: ("normal", "green"), None: ("undecided", "yellow")}[row["pred_label"]]
     n_regions = "-" if row["n_regions"] is None else str(row["n_regions"])

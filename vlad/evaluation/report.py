@@ -16,6 +16,7 @@ from vlad.evaluation.gallery import Gallery, false_alarms, misses
 from vlad.evaluation.results import of_no_use, pixel_counts, read_results
 from vlad.evaluation.samples import Sample, read_samples
 from vlad.evaluation.table import mean_and_spread
+from vlad.output.folder import replace_text
 
 HEADLINES = {
     "image_auroc": "Image AUROC",
@@ -101,7 +102,7 @@ def write_report(out: Path, dataset: Dataset | None = None) -> list[Path]:
     for name in ("report.html", "report.md"):
         path = out / name
         text = environment.get_template(name).render(context)
-        path.write_text(text.rstrip() + "\n", encoding="utf-8", errors="backslashreplace")
+        replace_text(path, text.rstrip() + "\n", errors="backslashreplace")
         written.append(path)
     return written
 

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from vlad import __version__
+from vlad.core.values import parse_json
 from vlad.errors import ConfigError
 from vlad.evaluation.samples import SCHEMA_VERSION, Sample, read_counts, read_samples
 from vlad.metrics import (
@@ -42,6 +43,7 @@ from vlad.metrics import (
     resampled_ranking,
     resamples,
 )
+from vlad.output.folder import replace_text
 
 RANKING: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "image_auroc": auroc,
@@ -97,11 +99,7 @@ def summarise(out: Path, problems: Sequence[str] = ()) -> dict[str, Any]:
         "summary": _summary(measured),
         "problems": [*problems, *_sample_problems(samples)],
     }
-    partial = out / "results.partial"
-    partial.write_text(
-        json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8", errors="surrogateescape"
-    )
-    partial.replace(out / "results.json")
+    replace_text(out / "results.json", json.dumps(results, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     return results
 
 
@@ -322,7 +320,7 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"expected the {what} of an evaluation at {path}, found no file; make it with `vlad eval DATA_ROOT --out FOLDER`")
     try:
-        values = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        values = parse_json(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except ValueError as error:
         raise ConfigError(f"{path}: damaged ({error}); evaluate again") from error
     found = values.get("schema_version") if isinstance(values, dict) else None

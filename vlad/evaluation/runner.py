@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlad.errors import ConfigError, DatasetError, ImageReadError, VladError
+from vlad.errors import ConfigError, DatasetError, ImageReadError, OutputError, VladError
 from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
-from vlad.evaluation.samples import SCHEMA_VERSION, Sample, SampleWriter, file_name, read_samples, repair, write_merged
+from vlad.evaluation.samples import SCHEMA_VERSION, Sample, SampleWriter, file_name, read_samples, write_merged
 from vlad.metrics import count_pixels
+from vlad.output.folder import held, replace_text
 from vlad.references.unlabelled import MutualSettings
 
 if TYPE_CHECKING:
@@ -180,11 +181,29 @@ def run(
         One line for each unit that could not be run; pictures that could not be read are in the samples.
 
     Raises:
-        ConfigError: `out` holds another run (or one, without `resume`).
+        ConfigError: `out` holds another run (or one, without `resume`), or another process writes there.
+        OutputError: something could not be written; what was done is kept, and `resume` goes on.
     """
     settings, processes = settings or EvalSettings(), processes or Processes()
     if settings.mutual and processes.count > 1:
         raise ConfigError(f"pictures are judged by each other in one process, got {processes.count}; run without accelerate launch")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
+    with held(out) if processes.is_first else contextlib.nullcontext():
+        return _run(detector, dataset, out, settings, processes, resume, batch_size, class_name, quiet)
+
+
+def _run(
+    detector: AnomalyDetector,
+    dataset: Dataset,
+    out: Path,
+    settings: EvalSettings,
+    processes: Processes,
+    resume: bool,
+    batch_size: int,
+    class_name: str | None,
+    quiet: bool,
+) -> list[str]:
     identity = describe(detector, dataset, settings, class_name)
     if processes.is_first:
         _claim(out, identity, resume)
@@ -202,6 +221,8 @@ def run(
                     for sample in _run_unit(detector, unit, todo[unit.key], dataset, writer, settings, batch_size, class_name):
                         writer.add(sample)
                         progress.update()
+                except OutputError:
+                    raise
                 except VladError as error:  # one category must not end the run for the others
                     problems.append(f"{unit.category.name}, k={unit.k_shot}, seed {unit.seed}: {error}")
     processes.wait()
@@ -246,8 +267,6 @@ def describe(detector: AnomalyDetector, dataset: Dataset, settings: EvalSettings
 def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
     """Write run.json, or see that the one there says the same."""
     path = out / "run.json"
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
     if path.exists():
         if not resume:
             raise ConfigError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
@@ -258,14 +277,10 @@ def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
         for key, value in identity.items():
             if before.get(key) != value:
                 raise ConfigError(f"{out} holds a run with another {key}: {before.get(key)}, now {value}; choose another folder")
-        repair(out)
         return
     if (out / "samples.jsonl").exists():
         raise ConfigError(f"{out} holds samples, but no run.json that says of what; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(identity, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
 
 
 def _mine(unit: Unit, dataset: Dataset, done: set[tuple[str, int, int, str]], processes: Processes) -> list[Picture]:

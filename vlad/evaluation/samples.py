@@ -13,12 +13,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from vlad.errors import ConfigError
 from vlad.metrics import PictureCounts
+from vlad.output.folder import LineFile, make_folder, replace_text, writing
+from vlad.output.names import short_name
 
 SCHEMA_VERSION = 1
 _MAP_SIDE = 96
@@ -91,9 +93,9 @@ class SampleWriter:
     """
 
     def __init__(self, folder: Path, process: int = 0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self._folder = folder
-        self._file: IO[str] = _sample_file(folder, process).open("a", encoding="utf-8", errors="surrogateescape")
+        self._file = LineFile(_sample_file(folder, process), append=True)
 
     def __enter__(self) -> Self:
         return self
@@ -102,18 +104,21 @@ class SampleWriter:
         self._file.close()
 
     def add(self, sample: Sample) -> None:
-        self._file.write(f"{sample.to_json()}\n")
-        self._file.flush()
+        self._file.write(f"{sample.to_json()}\n".encode(errors="surrogateescape"))
 
     def save_pixels(self, name: str, counts: PictureCounts, anomaly_map: np.ndarray) -> str:
         """Write a picture's counts and its map made small; returns the file's place below the run's folder."""
         place = Path("pixels") / f"{name}.npz"
         path = self._folder / place
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **counts.arrays(), map=_small(anomaly_map))  # type: ignore[arg-type]  # arrays, none named allow_pickle
-        partial.replace(path)
+        self._file.check()  # else a folder that was removed would be made anew
+        make_folder(path.parent)
+        try:
+            with writing(path), partial.open("wb") as file:
+                np.savez_compressed(file, **counts.arrays(), map=_small(anomaly_map))  # type: ignore[arg-type]  # arrays, none named allow_pickle
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
         return place.as_posix()
 
 
@@ -135,21 +140,10 @@ def read_samples(folder: Path) -> list[Sample]:
     return list(found.values())
 
 
-def repair(folder: Path) -> None:
-    """Cut off what a kill left of a last line, so that the next one starts on a line of its own."""
-    for path in _sample_files(folder):
-        data = path.read_bytes()
-        if data and not data.endswith(b"\n"):
-            with path.open("r+b") as file:
-                file.truncate(data.rfind(b"\n") + 1)
-
-
 def write_merged(folder: Path, samples: list[Sample]) -> None:
     """Replace all sample files by one with these samples."""
     merged = folder / "samples.jsonl"
-    partial = merged.with_suffix(".partial")
-    partial.write_text("".join(f"{sample.to_json()}\n" for sample in samples), encoding="utf-8", errors="surrogateescape")
-    partial.replace(merged)
+    replace_text(merged, "".join(f"{sample.to_json()}\n" for sample in samples))
     for path in _sample_files(folder):
         if path != merged:
             path.unlink()
@@ -173,6 +167,10 @@ def read_map(folder: Path, sample: Sample) -> np.ndarray | None:
 
 def file_name(text: str) -> str:
     """A path below the dataset's root as one file name without clashes."""
+    return short_name(_escaped(text))
+
+
+def _escaped(text: str) -> str:
     return re.sub(r"[^\w.-]", lambda mark: f"%{ord(mark.group()):x}", text.replace("%", "%25"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
+from vlad.output.folder import LineFile
 from vlad.untrusted import inert, printable
 
 Row = Mapping[str, Any]
@@ -17,7 +19,8 @@ Cell = str | tuple[str, str]  # a text, or a text and its style
 
 
 class TableWriter:
-    """Writes each row to every place that was asked for; it has left this process when `add` returns.
+    """Writes each row to every place that was asked for; it has left this process when `add` returns. Of a line that a full disk does
+    not take nothing stays, and OutputError is raised.
 
     ::
 
@@ -37,6 +40,7 @@ class TableWriter:
         self.columns = tuple(columns)
         self.rows = 0
         self._sinks: list[Callable[[Row, Row], None]] = []
+        self._files: list[LineFile] = []
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -48,33 +52,36 @@ class TableWriter:
     def to_csv(self, target: Path | IO[str]) -> None:
         """A file, which is replaced, or an open one, with a header. No text of it is a formula, whoever wrote it; file names that are no
         UTF-8 keep their bytes."""
-        file = self._open(target, "w", errors="surrogateescape")
-        writer = csv.DictWriter(file, self.columns, extrasaction="ignore")
-        writer.writeheader()
+        put = self._lines(target, errors="surrogateescape")
+        line = io.StringIO(newline="")
+        writer = csv.DictWriter(line, self.columns, extrasaction="ignore")
 
         def write(cells: Row, details: Row) -> None:
             writer.writerow({key: inert(value) if isinstance(value, str) else value for key, value in cells.items()})
-            file.flush()
+            put(line.getvalue())
+            line.seek(0)
+            line.truncate()
 
+        writer.writeheader()
+        put(line.getvalue())
+        line.seek(0)
+        line.truncate()
         self._sinks.append(write)
 
     def to_json_lines(self, target: Path | IO[str], *, append: bool = False) -> None:
         """The details of each row on a line: UTF-8 that gives every text back, also half characters and names that are no UTF-8."""
-        file = self._open(target, "a" if append else "w", errors="backslashreplace")  # a surrogate becomes its JSON escape
-
-        def write(cells: Row, details: Row) -> None:
-            file.write(json_line(details))
-            file.flush()
-
-        self._sinks.append(write)
+        put = self._lines(target, errors="backslashreplace", append=append)  # a surrogate becomes its JSON escape
+        self._sinks.append(lambda cells, details: put(json_line(details)))
 
     def to_json_array(self, file: IO[str]) -> None:
         """All details as one array, each printed as it comes."""
         file.write("[")
         self._stack.callback(file.write, "\n]\n")
 
+        first = self.rows
+
         def write(cells: Row, details: Row) -> None:
-            file.write(f"{',' if self.rows else ''}\n{json_line(details).rstrip()}")
+            file.write(f"{',' if self.rows > first else ''}\n{json_line(details).rstrip()}")
             file.flush()
 
         self._sinks.append(write)
@@ -97,10 +104,27 @@ class TableWriter:
             write(cells, cells if details is None else details)
         self.rows += 1
 
-    def _open(self, target: Path | IO[str], mode: str, *, errors: str) -> IO[str]:
+    def check(self) -> None:
+        """
+        Raises:
+            OutputError: a file that rows were written to has been removed or replaced.
+        """
+        for file in self._files:
+            file.check()
+
+    def _lines(self, target: Path | IO[str], *, errors: str, append: bool = False) -> Callable[[str], None]:
+        """What takes whole lines."""
         if isinstance(target, Path):
-            return self._stack.enter_context(target.open(mode, newline="", encoding="utf-8", errors=errors))
-        return target
+            file = LineFile(target, append=append)
+            self._files.append(file)
+            self._stack.callback(file.close)
+            return lambda text: file.write(text.encode("utf-8", errors))
+
+        def put(text: str) -> None:
+            target.write(text)
+            target.flush()
+
+        return put
 
 
 def json_line(values: Row) -> str:
