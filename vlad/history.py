@@ -7,7 +7,6 @@ that state's files in `steps/`, as further names of the same data where the file
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,13 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vlad.core.values import parse_json
 from vlad.errors import ConfigError
+from vlad.output.folder import held, writing
 from vlad.persistence import PAGE, files_of, is_saved_detector, read_state, write_state
 
 MOST_STEPS = 10  # earlier states that are kept
 _NAMED = 3  # files in a line
 _STEPS = "steps"
-_LOCK_SECONDS = 60
+LOCK_SECONDS = 60  # that a run waits for another to be done with the folder
 Entry = dict[str, Any]
 
 
@@ -51,20 +52,11 @@ def locked(folder: str | Path) -> Iterator[Path]:
     Raises:
         ConfigError: there is no detector, or another process has held it for a minute.
     """
-    from filelock import FileLock, Timeout
-
     folder = Path(folder)
     if not is_saved_detector(folder):
         raise ConfigError(f"{folder} holds no detector; write one with vlad fit PICTURES --out {folder}")
-    lock = FileLock(folder / ".lock", timeout=_LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ConfigError(f"{folder} has been in use by another process for {_LOCK_SECONDS} s; try again when it is done") from error
-    try:
+    with held(folder, wait=LOCK_SECONDS, make=False):
         yield folder
-    finally:
-        lock.release()
 
 
 def keep_step(folder: Path, history: Sequence[Entry]) -> tuple[str, ...]:
@@ -75,22 +67,31 @@ def keep_step(folder: Path, history: Sequence[Entry]) -> tuple[str, ...]:
         The names of the steps that lead back, the last step last; for the new state.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8", errors="surrogateescape"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8", errors="surrogateescape"))
         before, steps = list(config.get("history") or ()), tuple(map(str, config.get("steps") or ()))
     except (OSError, ValueError, AttributeError):
         return ()
     if not before or list(history) == before:
         return steps
-    name = f"{len(before):04d}-{config.get('memory', {}).get('sha256', '')[:8] if config.get('memory') else 'words'}"
+    with writing(folder, "the earlier state of the detector in"):
+        return (*steps, _kept(folder, config, len(before)))[-MOST_STEPS:]
+
+
+def _kept(folder: Path, config: dict[str, Any], done: int) -> str:
+    """Keep the files of a state after so many acts; their name among the steps."""
+    name = f"{done:04d}-{config.get('memory', {}).get('sha256', '')[:8] if config.get('memory') else 'words'}"
     place = folder / _STEPS / name
     partial = place.with_name(f"{name}.new")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for path in files_of(folder):
-        _link(path, partial / path.name)
-    shutil.rmtree(place, ignore_errors=True)
-    partial.replace(place)
-    return (*steps, name)[-MOST_STEPS:]
+    try:
+        partial.mkdir(parents=True)
+        for path in files_of(folder):
+            _link(path, partial / path.name)
+        shutil.rmtree(place, ignore_errors=True)
+        partial.replace(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return name
 
 
 def forget_steps(folder: Path, kept: Sequence[str]) -> None:

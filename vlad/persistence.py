@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -11,7 +13,9 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from vlad.errors import ConfigError, warn
+from vlad.core.values import parse_json
+from vlad.errors import ConfigError, OutputError, PromptError, warn
+from vlad.output.folder import cannot_write, make_folder
 from vlad.pictures.roi import in_short
 
 if TYPE_CHECKING:
@@ -19,12 +23,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.base import Backbone, PatchBackbone
+    from vlad.prompts.ensemble import PromptEnsemble
     from vlad.references.labels import Labels
     from vlad.references.memory import MemorySettings, ReferenceMemory
 
 FORMAT = "vlad-detector"
 FORMAT_VERSION = 2  # 2 knows references; 1, which knew none, is still read
 _READABLE = (1, 2)
+_AGAIN = "copy the folder again, or fit again"
 _CONFIG, _TEXT, _MEMORY = "config.json", "text_vectors.safetensors", "memory.safetensors"
 _JSON_NAMES = {dict: "an object", list: "a list", str: "a text", NoneType: "null"}
 PAGE = "left_out.html"
@@ -42,7 +48,7 @@ def is_saved_detector(path: str | Path) -> bool:
     file, one of timm another content."""
     config = Path(path) / _CONFIG
     try:
-        return config.is_file() and json.loads(config.read_text(encoding="utf-8", errors="surrogateescape")).get("format") == FORMAT
+        return config.is_file() and parse_json(config.read_text(encoding="utf-8", errors="surrogateescape")).get("format") == FORMAT
     except ValueError:  # no JSON any more: ours if our other file lies beside it
         return any((Path(path) / name).is_file() for name in (_TEXT, _TEXT + _NEW))
     except (AttributeError, OSError):
@@ -61,6 +67,7 @@ class SavedState:
         labels: as of `Labels.to_dict`, None without.
         page: HTML for people, of the unlabelled pictures that were left out of the references; never read again.
         history, steps: what was done, and the earlier states that are kept; see `vlad.history`.
+        is_as_written: False if config.json has been changed since; see `check_unchanged`.
     """
 
     model: dict[str, Any]
@@ -73,6 +80,7 @@ class SavedState:
     page: str | None = None
     history: tuple[dict[str, Any], ...] = ()
     steps: tuple[str, ...] = ()
+    is_as_written: bool = True
 
 
 def write_state(folder: Path, state: SavedState) -> Path:
@@ -85,8 +93,9 @@ def write_state(folder: Path, state: SavedState) -> Path:
 
     Raises:
         ConfigError: `folder` is, or lies below, something that is no folder.
+        OutputError: it could not be written; the old detector is as it was, and nothing of the new one is left.
     """
-    from safetensors.torch import save_file
+    from safetensors import SafetensorError
 
     from vlad import __version__
 
@@ -104,12 +113,32 @@ def write_state(folder: Path, state: SavedState) -> Path:
         "history": list(state.history),
         "steps": list(state.steps),
     }
+    is_new = not folder.exists()
+    make_folder(folder, "a detector is saved as")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise ConfigError(
-            f"a detector is saved as a folder, {folder} cannot be one: a file is in its place; choose another name"
-        ) from error
+        _write(folder, state, config)
+    except (OSError, SafetensorError, OutputError) as error:
+        with suppress(OSError):
+            _finish(folder)
+            if is_new:
+                folder.rmdir()  # unless somebody else has put something there
+        if isinstance(error, OutputError):
+            raise
+        reason = error if isinstance(error, OSError) else OSError(*_os_error(str(error)))
+        raise cannot_write(f"the detector in {folder}", reason) from error
+    return folder
+
+
+def _os_error(text: str) -> tuple[int, str]:
+    """Number and text of the system's error that the library, which is written in another language, tells of in words."""
+    number = re.search(r"code: (\d+)", text)
+    return (int(number[1]), os.strerror(int(number[1]))) if number else (0, text)
+
+
+def _write(folder: Path, state: SavedState, config: dict[str, Any]) -> None:
+    """The files of `write_state`."""
+    from safetensors.torch import save_file
+
     _finish(folder)  # else the files of a save that was cut short would be overwritten while config.json still needs them
 
     def write_tensors(name: str, tensors: dict[str, Tensor]) -> str:
@@ -130,11 +159,11 @@ def write_state(folder: Path, state: SavedState) -> Path:
         config["left_out"] = {"sha256": _sha256(page)}
     else:
         config["left_out"] = _page_of(folder, config["memory"])
+    config["sha256"] = _checksum(config)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / (_CONFIG + _NEW)).write_text(text, encoding="utf-8", errors="surrogateescape")
     (folder / (_CONFIG + _NEW)).replace(folder / _CONFIG)
     _finish(folder)
-    return folder
 
 
 def read_state(folder: Path) -> SavedState:
@@ -180,7 +209,7 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
         warn(f"{folder / _TEXT} is damaged or of another detector: its SHA-256 is not the one in {_CONFIG}; the text is embedded anew")
     text: dict[str, Tensor] = {}
     if "text" in config:
-        text = {} if content is None else load(content)
+        text = {} if content is None else _tensors(content, folder / _TEXT)
     else:  # folders of earlier versions have no hash of it
         with suppress(FileNotFoundError, SafetensorError):
             text = load((folder / _TEXT).read_bytes())
@@ -197,7 +226,27 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
         labels=config.get("labels"),
         history=tuple(config.get("history") or ()),
         steps=tuple(map(str, config.get("steps") or ())),
+        is_as_written=config["format_version"] == 1 or config.get("sha256", "") in ("", _checksum(config)),  # earlier ones state none
     )
+
+
+def _checksum(config: dict[str, Any]) -> str:
+    """SHA-256 of all other entries, however they are laid out."""
+    plain = json.dumps({key: value for key, value in config.items() if key != "sha256"}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def check_unchanged(folder: Path, state: SavedState) -> None:
+    """To be asked last: an error that names the entry says more.
+
+    Raises:
+        ConfigError: config.json is not as it was written.
+    """
+    if not state.is_as_written:
+        raise ConfigError(
+            f"{folder / _CONFIG} was changed after it was written: its content has not the SHA-256 that it states; {_AGAIN}, or, if the "
+            'change is yours, delete the last entry, "sha256"'
+        )
 
 
 def _finish(folder: Path) -> None:
@@ -205,6 +254,7 @@ def _finish(folder: Path) -> None:
     config = _config_there(folder)
     for leftover in folder.glob(".tmp??????"):  # of the library that writes tensors, where it was killed
         leftover.unlink(missing_ok=True)
+    (folder / (_CONFIG + _NEW)).unlink(missing_ok=True)
     for key, name in (("text", _TEXT), ("memory", _MEMORY), ("left_out", PAGE)):
         entry = config.get(key) if isinstance(config, dict) else None
         new = folder / (name + _NEW)
@@ -220,7 +270,7 @@ def _finish(folder: Path) -> None:
 def _config_there(folder: Path) -> Any:
     """What config.json holds, of whatever kind; None if there is none or it is damaged."""
     try:
-        return json.loads((folder / _CONFIG).read_text(encoding="utf-8", errors="surrogateescape"))
+        return parse_json((folder / _CONFIG).read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError):
         return None
 
@@ -263,7 +313,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / _CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        config = parse_json(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         config = None
     except ValueError as error:
@@ -286,9 +336,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
         _entry(path, config, name, dict)
     if config.get("memory") is not None:
         _entry(path, config, "memory", dict)
-    for name in ("history", "steps"):
-        if config.get(name) is not None:
-            _entry(path, config, name, list)
+    for name, kind in (("history", dict), ("steps", str)):
+        if config.get(name) is not None and not all(isinstance(one, kind) for one in _entry(path, config, name, list)):
+            raise ConfigError(
+                f"{path} is damaged: {name} must be a list of {'objects' if kind is dict else 'texts'}; save the detector again"
+            )
+    if config.get("labels") is not None:
+        _entry(path, config, "labels", dict)
     if "text" in config:
         _entry(path, _entry(path, config, "text", dict), "sha256", str, "text.sha256")
     return config
@@ -302,6 +356,23 @@ def _entry(path: Path, values: dict[str, Any], key: str, kinds: type | tuple[typ
         wanted = " or ".join(_JSON_NAMES[kind] for kind in (kinds if isinstance(kinds, tuple) else (kinds,)))
         raise ConfigError(f"{path} is damaged: {shown or key} must be {wanted}, got {values[key]!r}; save the detector again")
     return values[key]
+
+
+def restore_prompts(folder: Path, state: SavedState) -> PromptEnsemble:
+    """The prompt set of a saved detector; its settings are looked at too, so that what is wrong with them is not laid on the caller.
+
+    Raises:
+        ConfigError: one of them is damaged.
+    """
+    from vlad.config import DetectorConfig
+    from vlad.prompts.ensemble import PromptEnsemble
+
+    try:
+        DetectorConfig.from_dict(state.settings)
+        return PromptEnsemble.from_dict(state.prompts)
+    except (ConfigError, PromptError) as error:
+        what = "prompts" if isinstance(error, PromptError) else "settings"
+        raise ConfigError(f"{folder / _CONFIG} is damaged: {what}: {error}; {_AGAIN}") from error
 
 
 def restore_backbone(
@@ -344,8 +415,6 @@ def _read_memory(folder: Path, values: dict[str, Any]) -> dict[str, Tensor]:
     Raises:
         ConfigError: their file is missing, damaged or of another detector.
     """
-    from safetensors.torch import load
-
     content = _content(folder, _MEMORY, values.get("sha256"))
     if content is None and not (folder / _MEMORY).is_file():
         raise ConfigError(f"{folder} was saved with references, but {_MEMORY} is missing; copy the whole folder, or fit again")
@@ -354,7 +423,17 @@ def _read_memory(folder: Path, values: dict[str, Any]) -> dict[str, Tensor]:
             f"{folder / _MEMORY} is damaged or of another detector: its SHA-256 is not the one in {_CONFIG}; "
             "copy the folder again, or fit again"
         )
-    tensors: dict[str, Tensor] = load(content)
+    return _tensors(content, folder / _MEMORY)
+
+
+def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors: dict[str, Tensor] = load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path} is damaged, it is no safetensors file ({error}); {_AGAIN}") from error
     return tensors
 
 
@@ -370,8 +449,8 @@ def restore_memory(folder: Path, state: SavedState, device: torch.device, wanted
         return None
     try:
         memory = ReferenceMemory.from_state(*state.memory, device)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{folder / _CONFIG} does not fit {_MEMORY}: {error!r}; copy the folder again, or fit again") from error
+    except ConfigError as error:
+        raise ConfigError(f"{folder / _CONFIG} does not fit {_MEMORY}, or one of them is damaged: {error}; {_AGAIN}") from error
     for field in fields(MemorySettings):
         before, now = getattr(memory.settings, field.name), getattr(wanted, field.name)
         left_open = field.name == "tile" or (field.name == "rotations" and now is None)  # another tile is possible, and predict warns
@@ -393,8 +472,8 @@ def restore_labels(folder: Path, state: SavedState) -> Labels | None:
         return None
     try:
         return Labels.from_dict(state.labels)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"the labels in {folder / _CONFIG} are damaged: {error!r}; copy the folder again, or calibrate again") from error
+    except ConfigError as error:
+        raise ConfigError(f"the labels in {folder / _CONFIG} are damaged: {error}; copy the folder again, or calibrate again") from error
 
 
 def _sha256(path: Path) -> str:

@@ -141,17 +141,17 @@ class Stored(Scoring):
                 setting would need the references to be seen again and they cannot be.
             WeightsNotFoundError: the weights of its model are not at hand.
         """
-        from vlad.persistence import read_state, restore_backbone, restore_labels, restore_memory
+        from vlad.persistence import check_unchanged, read_state, restore_backbone, restore_labels, restore_memory, restore_prompts
 
         folder = Path(folder)
         state = read_state(folder)
+        saved = restore_prompts(folder, state)
         options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
         backbone, is_same = restore_backbone(folder, state.model, backbone, "backbone", **options)
         is_same_beside = True
         if state.patch_model:
             beside, is_same_beside = restore_backbone(folder, state.patch_model, patch_backbone, "patch_backbone", **options)
             patch_backbone = cast("PatchBackbone", beside)
-        saved = PromptEnsemble.from_dict(state.prompts)
         detector = cls(
             backbone,
             patch_backbone=patch_backbone,
@@ -164,6 +164,7 @@ class Stored(Scoring):
         memory = restore_memory(folder, state, detector.encoder.device, detector._memory_settings())
         detector.labels = restore_labels(folder, state)
         detector.history = state.history
+        check_unchanged(folder, state)
         if memory is None:
             return detector
         if not (is_same and is_same_beside):

@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlad.core.values import parse_json
 from vlad.errors import ConfigError, DatasetError, ImageReadError, VlmError
+from vlad.output.folder import held, replace_text
 from vlad.output.tables import TableWriter
 from vlad.pictures.reading import read_image
 from vlad.vlm.backends.base import Message
@@ -90,7 +92,7 @@ def load_questions(root: Path) -> list[Question]:
     """
     path = root / "mmad.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: expected the benchmark's questions as JSON, got: {error}; check the folder") from error
     if not isinstance(data, dict):
@@ -156,9 +158,9 @@ def run_mmad(
     answers = out / "answers.jsonl"
     about = {"model": backend.identify(), "k_shot": k_shot, "knowledge": knowledge, "questions": len(questions)}
     about["files"] = _hash_of(root / "mmad.json", *([root / "domain_knowledge.json"] if knowledge else []))
-    done = _claim(out, about, resume)
     failed = 0
-    with TableWriter() as written:
+    with held(out), TableWriter() as written:
+        done = _claim(out, about, resume)
         written.to_json_lines(answers, append=True)
         for question in questions:
             if (question.image_path, question.number) in done:
@@ -168,8 +170,8 @@ def run_mmad(
             written.add(asdict(answered))
             if failed == _MOST_FAILURES:
                 raise VlmError(f"{failed} questions in a row got no answer, the last because: {answered.error}; go on with --resume")
-    table = {**about, **score(read_answers(answers))}
-    (out / "mmad.json").write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        table = {**about, **score(read_answers(answers))}
+        replace_text(out / "mmad.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n")
     return table
 
 
@@ -228,7 +230,7 @@ def _ask(backend: VlmBackend, question: Question, root: Path, templates: Templat
 def _load_knowledge(root: Path) -> dict[str, Any]:
     path = root / "domain_knowledge.json"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: expected domain knowledge as JSON, got: {error}; leave --knowledge out or add the file") from error
     return data if isinstance(data, dict) else {}
@@ -266,8 +268,7 @@ def _claim(out: Path, about: dict[str, Any], resume: bool) -> set[tuple[str, int
             raise ConfigError(f"{run}: expected what a run says of itself, got: {error}; choose another folder") from error
         if before != about:
             raise ConfigError(f"{out} holds a run of {before}, now it is {about}; choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    run.write_text(json.dumps(about) + "\n", encoding="utf-8")
+    replace_text(run, json.dumps(about) + "\n")
     kept = [item for item in read_answers(path) if item.error is None]
     partial = path.with_suffix(".partial")
     with TableWriter() as written:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from vlad.core.values import Values
 from vlad.references.memory import Reference, conditions_from
 from vlad.references.rates import ENOUGH_BAD, Rate, Rule, choose, lowered, pictures_needed
 from vlad.scoring.pictures import Conditions
@@ -33,10 +34,11 @@ class Labelled:
         return self.picture.to_dict() | {"is_anomalous": self.is_anomalous, "score": self.score, "mask": self.mask}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Labelled:
+    def from_dict(cls, values: Mapping[str, Any] | Values) -> Labelled:
         """The inverse of `to_dict`."""
-        mask = None if values["mask"] is None else str(values["mask"])
-        return cls(Reference.from_dict(values), bool(values["is_anomalous"]), float(values["score"]), mask)
+        entry = values if isinstance(values, Values) else Values(values, "a labelled picture")
+        mask = entry.text("mask", optional=True)
+        return cls(Reference.from_dict(entry), entry.flag("is_anomalous"), entry.number("score", 0, 1), mask)
 
 
 @dataclass(frozen=True)
@@ -152,15 +154,18 @@ class Labels:
         """The inverse of `to_dict`.
 
         Raises:
-            KeyError, TypeError, ValueError: something is missing or has another type or range.
+            ConfigError: something is missing, or has another type or range; the message names it.
         """
+        entry = Values(values, "labels")
+        asked = entry.object("asked")
+        limits = {name: asked.number(name, 0, optional=True) for name in ("max_false_alarms", "max_misses", "cost_ratio")}
         return cls(
-            tuple(Labelled.from_dict(one) for one in values["pictures"]),
-            Rule(**values["asked"]),
-            float(values["fpr_limit"]),
-            tuple(map(float, values["own"])),
-            conditions_from(values["conditions"]),
-            *(None if values[name] is None else float(values[name]) for name in ("start", "pixel", "pixel_f1")),
+            tuple(map(Labelled.from_dict, entry.objects("pictures"))),
+            Rule(**limits, bad_share=asked.number("bad_share", 0, 1)),
+            entry.number("fpr_limit", 0, 1),
+            entry.numbers("own", 0, 1),
+            conditions_from(entry.object("conditions")),
+            *(entry.number(name, 0, 1, optional=True) for name in ("start", "pixel", "pixel_f1")),
         )
 
 

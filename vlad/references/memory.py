@@ -6,12 +6,12 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vlad.config import DetectorConfig
+from vlad.core.values import Values, numbers, tensor
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.reading import read_image
 from vlad.pictures.roi import Part
@@ -77,12 +77,15 @@ class Reference:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Reference:
-        """The inverse of `to_dict`."""
-        height, width = values["size"]
-        if not isinstance(values["path"], (str, NoneType)):
-            raise TypeError(f"expected the path of a reference as a text or null, got {values['path']!r}")
-        return cls(values["path"], str(values["sha256"]), (int(height), int(width)))
+    def from_dict(cls, values: Mapping[str, Any] | Values) -> Reference:
+        """The inverse of `to_dict`.
+
+        Raises:
+            ConfigError: something is missing, or has another type or range.
+        """
+        entry = values if isinstance(values, Values) else Values(values, "a picture")
+        height, width = entry.wholes("size", 1, count=2)
+        return cls(entry.text("path", optional=True), entry.text("sha256"), (height, width))
 
 
 def fingerprint(picture: np.ndarray) -> str:
@@ -258,54 +261,90 @@ class ReferenceMemory:
         """The inverse of `state`.
 
         Raises:
-            KeyError, TypeError, ValueError: something is missing or has another shape or type.
+            ConfigError: something is missing, or has another shape, type or range; the message names it.
         """
+        import torch
+
         from vlad.scoring.coreset import CoresetLoss
         from vlad.scoring.foreground import Foreground
 
-        settings = dict(values["settings"])
-        DetectorConfig.from_dict(settings)  # the same fields and ranges; its ConfigError is a ValueError
-        memory = cls(MemorySettings(**(settings | {"scales": tuple(settings["scales"])})))
+        entry = Values(values, "memory")
+        settings = dict(entry.object("settings").items())
+        DetectorConfig.from_dict(settings)  # the same fields and ranges
+        try:
+            memory = cls(MemorySettings(**(settings | {"scales": entry.object("settings").wholes("scales", 1)})))
+        except TypeError as error:
+            raise ConfigError(f"memory.settings: {error}") from error
+        memory.references = {
+            number: Reference.from_dict(Values(one, f"memory.references.{number}")) for number, one in entry.by_number("references").items()
+        }
+        if not memory.references:
+            raise ConfigError("memory.references must hold one at least, got none")
         for name, bank in memory.banks.items():
-            keys = [key for key in tensors if key.startswith(f"{name}.")]
-            bank.load_state({key.removeprefix(f"{name}."): tensors[key].to(device) for key in keys})
-        memory.references = {int(number): Reference.from_dict(entry) for number, entry in values["references"].items()}
-        if not memory.references or len(tensors["embeddings"]) != len(memory.references):
-            raise ValueError(f"{len(tensors['embeddings'])} embeddings of {len(memory.references)} references")
-        memory.embeddings = dict(zip(memory.references, tensors["embeddings"].to(device), strict=True))
-        memory._next = int(values["next"])
-        if not isinstance(values["noun"], (str, NoneType)):
-            raise TypeError(f"expected noun as a text or null, got {values['noun']!r}")
-        memory.scores = {int(number): (float(image), float(pixel)) for number, (image, pixel) in values["scores"].items()}
-        if values["calibration"] is not None:
-            kept = values["calibration"]
-            memory.calibration = Calibration(
-                tuple(map(float, kept["image_scores"])),
-                tuple(map(float, kept["pixel_scores"])),
-                bool(kept["is_held_out"]),
-                tuple(map(float, kept.get("image_view_scores", ()))),  # folders of earlier versions have none
-                tuple(map(float, kept.get("pixel_view_scores", ()))),
-                None if kept.get("conditions") is None else conditions_from(kept["conditions"]),
-                tuple(map(float, kept.get("image_mirror_scores", ()))),
-                tuple(map(float, kept.get("pixel_mirror_scores", ()))),
-            )
-        if values.get("grid") is not None:
-            rows, cols = values["grid"]
-            memory.grid = int(rows), int(cols)
-        loss = values["coreset_loss"]
-        memory.loss = CoresetLoss(int(loss["tokens"]), int(loss["kept"]), float(loss["radius"]), float(loss["mean"]))
-        if values["foreground_limit"] is not None:
-            memory.foreground = Foreground(tensors["foreground"].to(device), float(values["foreground_limit"]))
+            own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+            try:
+                bank.load_state({key: value.to(device) for key, value in own.items()})
+                if foreign := set(tensor(own, "owners", None, dtype=torch.int64).tolist()) - set(memory.references):
+                    raise ConfigError(f"the tensor 'owners' must name the references, got {sorted(foreign)[:3]}")
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from error
+        embeddings = tensor(tensors, "embeddings", len(memory.references), None)
+        memory.embeddings = dict(zip(memory.references, embeddings.to(device), strict=True))
+        memory._next = entry.whole("next", 1 + max(memory.references))
+        entry.text("noun", optional=True)
+        for number, pair in entry.by_number("scores").items():
+            image, pixel = numbers(pair, f"memory.scores.{number}", 0, 1) if isinstance(pair, list) and len(pair) == 2 else (None, None)
+            if image is None or pixel is None or number not in memory.references:
+                raise ConfigError(f"memory.scores.{number} must be two numbers of a reference, got {pair!r:.80}")
+            memory.scores[number] = image, pixel
+        if entry.get("calibration") is not None:
+            memory.calibration = _calibration_from(entry.object("calibration"))
+        if entry.get("grid", None) is not None:
+            rows, cols = entry.wholes("grid", 1, count=2)
+            memory.grid = rows, cols
+        loss = entry.object("coreset_loss")
+        memory.loss = CoresetLoss(loss.whole("tokens"), loss.whole("kept"), loss.number("radius", 0), loss.number("mean", 0))
+        if entry.get("foreground_limit") is not None:
+            width = next((value.shape[1] for key, value in tensors.items() if key == f"{PATCHES}.rows"), None)
+            direction = tensor(tensors, "foreground", width)
+            memory.foreground = Foreground(direction.to(device), entry.number("foreground_limit"))
         return memory
 
     def _bank_names(self) -> list[str]:
         return [PATCHES, *map(window_bank, self.scales)]
 
 
-def conditions_from(values: Mapping[str, Any]) -> Conditions:
+def _calibration_from(values: Values) -> Calibration:
     """The inverse of `asdict`."""
-    scales = values["scales"]
-    return Conditions(**(dict(values) | {"scales": None if scales is None else tuple(scales)}))
+    scores = {
+        name: values.numbers(name, 0, 1, default=())  # folders of earlier versions have no views
+        for name in ("image_view_scores", "pixel_view_scores", "image_mirror_scores", "pixel_mirror_scores")
+    }
+    image, pixel = values.numbers("image_scores", 0, 1), values.numbers("pixel_scores", 0, 1)
+    if not image or len(image) != len(pixel):
+        raise ConfigError(f"{values.name} must hold as many pixel_scores as image_scores, and some, got {len(pixel)} and {len(image)}")
+    conditions = None if values.get("conditions", None) is None else conditions_from(values.object("conditions"))
+    return Calibration(image, pixel, values.flag("is_held_out"), conditions=conditions, **scores)
+
+
+def conditions_from(values: Values) -> Conditions:
+    """The inverse of `asdict`.
+
+    Raises:
+        ConfigError: something is missing, or has another type or range.
+    """
+    texts = {name: values.text(name, default=None, optional=True) for name in ("prompts", "noun", "roi", "ignore")}
+    return Conditions(
+        scorer=values.text("scorer"),
+        top_share=values.number("top_share", 0, 1),
+        tile=None if values.get("tile") is None else values.whole("tile", 1),
+        tile_overlap=values.number("tile_overlap", 0, 1, optional=True),
+        text_weight=values.number("text_weight", 0, 1),
+        scales=None if values.get("scales") is None else values.wholes("scales", 1),
+        temperature=values.number("temperature", 0, optional=True),
+        rarity=values.number("rarity", 0, default=None, optional=True),
+        **texts,
+    )
 
 
 class _Pending:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from vlad.errors import ConfigError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,6 +23,15 @@ PATCHES = "patches"  # the bank of patch tokens; those of windows are called by 
 def window_bank(scale: int) -> str:
     """The name of the bank of windows of `scale` x `scale` patches."""
     return f"windows_{scale}"
+
+
+def check_width(tokens: Tensor, width: int) -> None:
+    """
+    Raises:
+        ConfigError: tokens (Q, C) are of another width than those that are remembered.
+    """
+    if tokens.shape[-1] != width:
+        raise ConfigError(f"the references were seen by another model: {width} values a patch, this one has {tokens.shape[-1]}; fit again")
 
 
 class Bank(Protocol):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlad.core.values import tensor
 from vlad.errors import ConfigError
 from vlad.scoring.base import Method
 
@@ -87,7 +88,8 @@ class GaussianBank:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._tokens = dict(zip(state["owners"].tolist(), state["tokens"], strict=True))
+        owners = tensor(state, "owners", None, dtype=torch.int64).tolist()
+        self._tokens = dict(zip(owners, tensor(state, "tokens", len(owners), None, None), strict=True))
         self._fitted = None
 
     def _chosen(self, tokens: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlad.core.values import tensor
 from vlad.errors import ConfigError
-from vlad.scoring.base import Method
+from vlad.scoring.base import Method, check_width
 
 _SIMILARITIES = 2**22  # held at a time: 16 MiB, which stays in a large cache; memory does not grow with the bank
 
@@ -62,6 +63,7 @@ class MemoryBank:
         rows, owners = self._whole()
         if not len(rows) or (without is not None and bool((owners == without).all())):
             raise ConfigError("there is no normal picture to compare with; fit() at least one")
+        check_width(tokens, rows.shape[1])
         tokens = F.normalize(tokens, dim=-1)
         best = tokens.new_full((len(tokens),), -torch.inf)
         nearest = torch.zeros(len(tokens), dtype=torch.long, device=tokens.device)
@@ -81,7 +83,8 @@ class MemoryBank:
         return {"rows": rows, "owners": owners}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._parts = [(state["rows"], state["owners"])]  # unit vectors already; normalising again would change the last bit
+        rows = tensor(state, "rows", None, None, low=-1.01, high=1.01)
+        self._parts = [(rows, tensor(state, "owners", len(rows), dtype=torch.int64))]  # unit vectors; normalising again would change a bit
 
     def _whole(self) -> tuple[Tensor, Tensor]:
         """One tensor each of all rows and owners; what was added since is joined once, at the first use."""

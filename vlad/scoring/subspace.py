@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlad.core.values import tensor
 from vlad.errors import ConfigError
-from vlad.scoring.base import Method
+from vlad.scoring.base import Method, check_width
 
 
 class SubspaceBank:
@@ -65,6 +66,7 @@ class SubspaceBank:
         if self._fitted is None:
             self._fitted = self._fit()
         mean, components = self._fitted
+        check_width(tokens, len(mean))
         centred = F.normalize(tokens, dim=-1) - mean
         residual = centred - (centred @ components) @ components.T
         return residual.square().sum(-1).div_(4).clamp_(max=1)
@@ -94,10 +96,12 @@ class SubspaceBank:
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        owners = state["owners"].tolist()
-        self._counts = dict(zip(owners, state["counts"].tolist(), strict=True))
-        self._sums = dict(zip(owners, state["sums"], strict=True))
-        self._moments = dict(zip(owners, state["moments"], strict=True))
+        owners = tensor(state, "owners", None, dtype=torch.int64).tolist()
+        sums = tensor(state, "sums", len(owners), None)
+        counts = tensor(state, "counts", len(owners), dtype=torch.int64, low=0)
+        self._counts = dict(zip(owners, counts.tolist(), strict=True))
+        self._sums = dict(zip(owners, sums, strict=True))
+        self._moments = dict(zip(owners, tensor(state, "moments", len(owners), sums.shape[1], sums.shape[1]), strict=True))
         self._fitted = None
 
 

@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlad.core.values import parse_json
 from vlad.errors import ConfigError, VlmError
+from vlad.output.folder import replace_text
 from vlad.pictures.reading import ImageSource, read_image
 from vlad.prompts.nouns import noun
 from vlad.vlm.backends.base import Limits, Message
@@ -96,9 +98,9 @@ class Checklist:
         """Write it as JSON, for people to read and correct.
 
         Raises:
-            OSError: the file cannot be written.
+            OutputError: the file cannot be written.
         """
-        Path(path).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        replace_text(Path(path), json.dumps({"format": FORMAT, **asdict(self)}, indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Checklist:
@@ -108,7 +110,7 @@ class Checklist:
             ConfigError: the file cannot be read or is no checklist; the message names the place and what is wrong.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            data = parse_json(Path(path).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: expected a checklist as JSON, got: {error}; correct it, or write it anew") from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:

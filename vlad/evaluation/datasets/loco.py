@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from vlad.core.values import parse_json
 from vlad.errors import DatasetError
 from vlad.evaluation.datasets.base import (
     GOOD,
@@ -48,7 +48,7 @@ def _read(root: Path) -> list[Category]:
 
 def _saturations(path: Path) -> dict[int, Saturation]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parse_json(path.read_text(encoding="utf-8"))
         return {
             int(entry["pixel_value"]): Saturation(float(entry["saturation_threshold"]), bool(entry["relative_saturation"]))
             for entry in entries

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from vlad.core.values import parse_json
 from vlad.errors import DatasetError
 from vlad.evaluation.datasets.base import GOOD, Category, Layout, Picture, find_mask, is_picture, need_categories, pictures_in, subfolders
 
@@ -115,7 +115,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
             for line, text in enumerate(file, start=1):
                 if text.strip():
                     try:
-                        row = json.loads(text)
+                        row = parse_json(text)
                     except ValueError as error:
                         raise DatasetError(f"{path}, line {line}: expected a JSON object, got {error}; correct it") from error
                     if not isinstance(row, dict):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from vlad.core.values import parse_json
 from vlad.errors import DatasetError
 from vlad.evaluation.datasets.base import Category, Layout, Picture, need_categories
 
@@ -31,7 +31,7 @@ def _split_files(root: Path) -> list[Path]:
 
 def _category(path: Path, pictures: Path) -> Category:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
         meta = data["meta"]
         folder, normal = pictures / meta["prefix"], meta["normal_class"]
         train, test = ([_picture(entry, folder, normal) for entry in data[split]] for split in ("train", "test"))
