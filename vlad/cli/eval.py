@@ -55,6 +55,9 @@ def run(
         ),
     ] = None,
     category: Annotated[str | None, typer.Option(metavar="A,B", help="Only these categories.", show_default=False)] = None,
+    normal: shared.NormalNames = None,
+    anomalous: shared.AnomalousNames = None,
+    white_is_good: Annotated[bool, typer.Option("--white-is-good", help="Masks are white where nothing is wrong.")] = False,
     k_shot: Annotated[str, typer.Option(metavar="K,...", help="Numbers of reference pictures; 0 is zero-shot.")] = "0",
     seeds: Annotated[str, typer.Option(metavar="S,...", help="Seed s takes the references sorted(files)[s*k:(s+1)*k].")] = "0",
     model: Annotated[str, typer.Option(help="auto, a preset (see `vlad doctor`), ARCHITECTURE:TAG, a hub id or a folder.")] = "auto",
@@ -140,7 +143,14 @@ def run(
     from vlad.evaluation.datasets import load_dataset
 
     names = options["category"]
-    found = load_dataset(options["data_root"], options["dataset"], categories=_words(names) if names else None)
+    found = load_dataset(
+        options["data_root"],
+        options["dataset"],
+        categories=_words(names) if names else None,
+        normal=shared.words(options["normal"]),
+        anomalous=shared.words(options["anomalous"]),
+        white_is_good=options["white_is_good"],
+    )
     if options["check"]:
         _check(found, quiet=options["quiet"])
     elif not variants:
@@ -241,6 +251,7 @@ def _evaluate_variants(dataset: Dataset, options: dict[str, Any], variants: dict
 
 def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
     """One run; False if something could not be read or run."""
+    from vlad.evaluation.datasets.check import inverted_masks
     from vlad.evaluation.results import summarise
     from vlad.evaluation.runner import EvalSettings, Processes, check_units, plan_units, run
 
@@ -262,6 +273,10 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
     out = options["out"] or Path("runs") / _default_name(dataset, detector.backbone.source or detector.backbone.name)
     if not quiet:
         typer.echo(f"model: {detector.model_name}; data: {dataset.layout.title}, {_counted(len(dataset.categories), 'category')}", err=True)
+        _tell_folders(dataset, indent="")
+        for one in dataset.categories:
+            if question := inverted_masks(one):
+                typer.echo(f"note: {one.name}: {question}", err=True)
         if settings.mutual:
             typer.echo("transductive: compare with published rows that need the whole test set, such as MuSc's", err=True)
     try:
@@ -355,6 +370,7 @@ def _check(dataset: Dataset, *, quiet: bool) -> None:
         good = sum(not picture.is_anomalous for picture in category.test)
         counts = f"{_counted(len(category.references), 'reference')}, {good} good, {len(category.test) - good} anomalous"
         typer.echo(f"  {category.name}: {counts}{'; references come from good' if category.shared else ''}")
+    _tell_folders(dataset, indent="  ", err=False)
     with tqdm(total=dataset_size(dataset), unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False) as bar:
         findings = check_dataset(dataset, progress=bar.update)
     for finding in findings:
@@ -363,6 +379,22 @@ def _check(dataset: Dataset, *, quiet: bool) -> None:
     typer.echo(", ".join(_counted(levels.count(level), level) for level in ("error", "warning", "note")))
     if "error" in levels:
         raise typer.Exit(INPUT_UNREADABLE)
+
+
+_MOST_FOLDERS = 12  # lines
+
+
+def _tell_folders(dataset: Dataset, *, indent: str, err: bool = True) -> None:
+    """What each folder was taken for, where that was found out from its name."""
+    from vlad.evaluation.datasets import listed
+
+    lines = [line for category in dataset.categories for line in listed(category.folders, dataset.root)]
+    if dataset.layout.counts.keys() & {category.name for category in dataset.categories}:
+        return  # a published set, whose folders everybody knows
+    for line in lines[:_MOST_FOLDERS]:
+        typer.echo(printable(f"{indent}{line}", one_line=True), err=err)
+    if len(lines) > _MOST_FOLDERS:
+        typer.echo(f"{indent}... and {len(lines) - _MOST_FOLDERS} folders more", err=err)
 
 
 def _print_table(results: dict[str, Any]) -> None:

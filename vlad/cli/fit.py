@@ -41,12 +41,15 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    normal: options.NormalNames = None,
+    anomalous: options.AnomalousNames = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Remember what good parts look like, and write it into a folder.
 
-    1 to 16 pictures are usual, 1,000 are possible (--coreset 0.1). The folder holds settings, what the model saw, and thresholds; neither
-    the model's weights nor the pictures.
+    Of a folder that is sorted, as good/ and scratch/, the normal pictures are taken, those for training if there are some. 1 to 16 pictures
+    are usual, 1,000 are possible (--coreset 0.1). What is written holds settings, what the model saw, and thresholds; neither the model's
+    weights nor the pictures.
 
     \b
     vlad fit good_parts/ --out models/nut --class-name "metal nut"
@@ -60,6 +63,8 @@ def fit(
         raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
     if expect_anomalous is not None and not unlabelled:
         raise ConfigError("--expect-anomalous belongs to --unlabelled; add it, or leave it out")
+    if unlabelled and (normal or anomalous):
+        raise ConfigError("--unlabelled is for pictures that nobody has sorted; leave --normal and --anomalous out")
     from vlad.history import LOCK_SECONDS
     from vlad.output.folder import held
 
@@ -72,7 +77,10 @@ def fit(
 
             page = left_out_page(detector.fit_report, len(detector.references), detector.model_name)
         else:
-            failed = options.fit(detector, references, quiet)
+            from vlad.evaluation.datasets.roles import Roles
+
+            roles = Roles(options.words(normal), options.words(anomalous))
+            failed = options.fit(detector, references, quiet, roles)
     except ImageReadError as error:
         options.complain(error)
         raise typer.Exit(options.INPUT_UNREADABLE) from None

@@ -22,6 +22,7 @@ from vlad.untrusted import printable
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
+    from vlad.evaluation.datasets.roles import Roles
 
 
 INPUT_UNREADABLE = 3  # exit code
@@ -47,6 +48,21 @@ Rarity = Annotated[
         help="Without references: weight of how rare a place is in its own picture, beside the words; 0 leaves the words alone.  "
         "[default: the model's; lite 20, a CLIP 0]",
         show_default=False,
+    ),
+]
+NormalNames = Annotated[
+    str | None,
+    typer.Option(
+        "--normal",
+        metavar="A,B",
+        help="Names of the folders of normal pictures.  [default: good, ok, normal, negative, pass and the like]",
+        show_default=False,
+    ),
+]
+AnomalousNames = Annotated[
+    str | None,
+    typer.Option(
+        "--anomalous", metavar="A,B", help="Names of the folders of anomalous pictures.  [default: all others]", show_default=False
     ),
 ]
 References = Annotated[
@@ -201,8 +217,11 @@ def _parameter(name: str, default: Any, hint: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
 
 
-def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[str]:
-    """Fit the detector to pictures, folders and globs.
+def fit(detector: AnomalyDetector, references: list[str], quiet: bool, roles: Roles | None = None) -> list[str]:
+    """Fit the detector to pictures, folders and globs; of a folder that is sorted into normal and anomalous ones, to the normal ones.
+
+    Args:
+        roles: what is known of the names of such folders.
 
     Returns:
         One line for each reference that could not be read; the others are used.
@@ -210,7 +229,7 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     Raises:
         ImageReadError: none could be read.
     """
-    found, failed = find(references)
+    found, failed = find(_normal_ones(references, roles, quiet))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "left out of the references", VladWarning)  # said by the caller, after the results
         if not quiet:
@@ -222,6 +241,28 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool) -> list[s
     if not quiet:
         typer.echo(describe(detector), err=True)
     return [*failed, *map(str, detector.fit_report.left_out)]
+
+
+def _normal_ones(items: list[str], roles: Roles | None, quiet: bool) -> list[str]:
+    """The items, a folder that is sorted into normal and anomalous pictures replaced by those of its folders that hold normal ones.
+
+    Raises:
+        ConfigError: a name was given, and no such folder is there.
+    """
+    from vlad.evaluation.datasets.roles import Roles, listed, sorted_folder
+
+    found: list[str] = []
+    for item in items:
+        folder = Path(item)
+        taken = sorted_folder(folder, roles or Roles()) if folder.is_dir() else ()
+        normal = [one for one in taken if one.role == "references"]
+        if roles is not None and roles.normal and not normal:
+            raise ConfigError(f"{item}: expected a folder called {' or '.join(roles.normal)} in it; see --normal")
+        found += [str(one.path) for one in normal] or [item]
+        if normal and not quiet:
+            for line in listed(taken, folder):
+                typer.echo(printable(f"{item}: {line}", one_line=True), err=True)
+    return found
 
 
 def find(items: list[str]) -> tuple[list[Path], list[str]]:
@@ -259,6 +300,11 @@ def compare_with(detector: AnomalyDetector, references: list[str] | None, quiet:
     except ImageReadError as error:
         complain(error)
         raise typer.Exit(INPUT_UNREADABLE) from None
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """The words of a list with commas."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
 
 
 def complain(problem: object) -> None:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, Polygon, Truth, read_mask, read_truth
+from vlad.evaluation.datasets.base import (
+    GOOD,
+    Category,
+    Counts,
+    Folder,
+    Layout,
+    Picture,
+    Polygon,
+    Truth,
+    category_folders,
+    read_mask,
+    read_truth,
+)
 from vlad.evaluation.datasets.loco import LOCO
 from vlad.evaluation.datasets.mvtec import BTAD, MPDD, MVTEC, MVTEC_3D, MVTEC_AD2
 from vlad.evaluation.datasets.own import FOLDER, LIST
 from vlad.evaluation.datasets.realiad import REAL_IAD
+from vlad.evaluation.datasets.roles import Roles, listed
 from vlad.evaluation.datasets.surfaces import DAGM, KSDD, KSDD2, MAGNETIC_TILE
 from vlad.evaluation.datasets.synthetic import SYNTHETIC
 from vlad.evaluation.datasets.visa import VISA
@@ -24,10 +37,12 @@ __all__ = [
     "Category",
     "Counts",
     "Dataset",
+    "Folder",
     "Layout",
     "Picture",
     "Polygon",
     "Truth",
+    "listed",
     "load_dataset",
     "read_mask",
     "read_truth",
@@ -69,13 +84,23 @@ class Dataset:
         return digest.hexdigest()[:16]
 
 
-def load_dataset(root: str | Path | None = None, name: str | None = None, *, categories: Sequence[str] | None = None) -> Dataset:
+def load_dataset(
+    root: str | Path | None = None,
+    name: str | None = None,
+    *,
+    categories: Sequence[str] | None = None,
+    normal: Sequence[str] = (),
+    anomalous: Sequence[str] = (),
+    white_is_good: bool = False,
+) -> Dataset:
     """Read the file lists of a dataset; no picture is opened but the masks of layouts that label by them.
 
     Args:
         root: folder (or list file); may be left out for a layout with a `default_root`.
         name: a layout of `LAYOUTS`; None finds out.
         categories: names of those wanted; None takes all.
+        normal, anomalous: names of folders of such pictures, where they are not the usual ones.
+        white_is_good: masks are white where nothing is wrong.
 
     Raises:
         DatasetError: no such folder, layout or category, or the tree is not what the layout expects.
@@ -92,17 +117,41 @@ def load_dataset(root: str | Path | None = None, name: str | None = None, *, cat
     root = Path(root)
     if not root.exists() and makes is None:
         raise DatasetError(f"{root}: there is no such file or folder; check the path")
-    layout = LAYOUTS[name] if name else _recognise(root)
-    found = layout.read(root)
+    roles = Roles(tuple(normal), tuple(anomalous))
+    layout = LAYOUTS[name] if name else _recognise(root, roles)
+    if roles == Roles():
+        found = layout.read(root)
+    elif layout.read_named is None:
+        named = " and ".join(other.name for other in LAYOUTS.values() if other.read_named)
+        raise DatasetError(f"the folders of {layout.name} have names of their own; --normal and --anomalous are for {named}")
+    else:
+        found = layout.read_named(root, roles)
+        _check_names(found, root, roles)
     if categories is not None:
         known = [category.name for category in found]
         if unknown := [wanted for wanted in categories if wanted not in known]:
             raise DatasetError(f"{root}: no category {unknown[0]!r}; there are {', '.join(known)}")
         found = [category for category in found if category.name in categories]
+    if white_is_good:
+        found = [replace(category, white_is_good=True) for category in found]
     return Dataset(layout, root, tuple(found))
 
 
-def _recognise(root: Path) -> Layout:
+def _check_names(found: Sequence[Category], root: Path, roles: Roles) -> None:
+    """
+    Raises:
+        DatasetError: there is no folder of a name that was given.
+    """
+    there = {folder.path.name.casefold(): folder.path.name for category in found for folder in category.folders}
+    for option, names in (("normal", roles.normal), ("anomalous", roles.anomalous)):
+        for name in names:
+            if name.casefold() not in there:
+                raise DatasetError(f"{root}: --{option} {name}: there is no such folder; there are {', '.join(sorted(there.values()))}")
+
+
+def _recognise(root: Path, roles: Roles) -> Layout:
+    if roles != Roles():
+        return MVTEC if category_folders(root, "test") else FOLDER
     for layout in LAYOUTS.values():
         if layout.recognises is not None and layout.recognises(root):
             return layout

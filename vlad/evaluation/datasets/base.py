@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from vlad.errors import DatasetError
-from vlad.pictures.masks import find_mask, read_mask
+from vlad.errors import DatasetError, warn
+from vlad.pictures.masks import read_mask
+from vlad.pictures.polygons import Polygon, draw_polygon
 from vlad.pictures.reading import IMAGE_SUFFIXES
 
 GOOD = "good"
-Polygon = tuple[tuple[float, float], ...]  # its corners (x, y) in pixels; (0, 0) is the outer corner of the upper left pixel
+_SAME_SHAPE = 0.01  # relative difference of two ratios of height to width that rounding explains
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,15 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Folder:
+    """What a folder was taken for: "normal", "anomalous", "masks", "references" or "left out", and the number of pictures in it."""
+
+    path: Path
+    role: str
+    count: int | None = None
+
+
+@dataclass(frozen=True)
 class Saturation:
     """When a defect of MVTec LOCO counts as found in full: `threshold` pixels, or with `relative` that share of its area."""
 
@@ -67,6 +77,8 @@ class Category:
         test: labelled pictures, sorted by path.
         saturations: by mask value, for MVTec LOCO; None scores connected regions.
         shared: references are test pictures too (a plain folder has no split); those used as references are then left out of the test.
+        folders: what each folder was taken for, where that was found out from its name.
+        white_is_good: masks are white where nothing is wrong.
     """
 
     name: str
@@ -75,6 +87,8 @@ class Category:
     test: tuple[Picture, ...]
     saturations: Mapping[int, Saturation] | None = None
     shared: bool = False
+    folders: tuple[Folder, ...] = ()
+    white_is_good: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,7 @@ class Layout:
         title, url, licence: for people; the licence decides what may be done with the data, vlad ships none of it.
         expects: the tree of files, for error messages and `vlad eval --check`.
         read: DATA_ROOT to categories; raises DatasetError when the tree is another.
+        read_named: the same for a layout whose folders may have any name: of DATA_ROOT and what is known of the names.
         recognises: whether DATA_ROOT looks like this layout; None for layouts that are only taken when named.
         counts: published numbers by category, where known.
         fpr_limit: of AUPRO or sPRO as the dataset's authors use it.
@@ -113,6 +128,7 @@ class Layout:
     fpr_limit: float = 0.3
     split_note: str = ""
     default_root: Callable[[], Path] | None = None
+    read_named: Callable[[Path, Any], list[Category]] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +149,8 @@ def read_truth(picture: Picture, category: Category, size: tuple[int, int]) -> T
     """The ground truth of a picture of `size` (H, W); None for an anomalous picture of a dataset without masks.
 
     Raises:
-        DatasetError: a mask is missing that should be there, cannot be read, or has another size.
+        DatasetError: a mask is missing that should be there, cannot be read, or has another shape. One of the same shape and another size
+            is brought to the picture's, with a warning.
     """
     if not picture.is_anomalous:
         return Truth(np.zeros(size, dtype=bool))
@@ -145,11 +162,8 @@ def read_truth(picture: Picture, category: Category, size: tuple[int, int]) -> T
     for path in picture.masks:
         mask = read_mask(path)
         if mask.shape != size:
-            raise DatasetError(
-                f"{path}: the mask is {mask.shape[1]} x {mask.shape[0]}, its picture {picture.path} is {size[1]} x {size[0]}; "
-                "both must have one size"
-            )
-        values.append(mask)
+            mask = _resized(mask, size, path, picture, category)
+        values.append(mask == 0 if category.white_is_good else mask)
     if category.saturations is None:
         drawn = [draw_polygon(polygon, size) for polygon in picture.polygons]
         return Truth(np.any([*(mask > 0 for mask in values), *drawn], axis=0))
@@ -165,17 +179,20 @@ def read_truth(picture: Picture, category: Category, size: tuple[int, int]) -> T
     return Truth(None, tuple(regions), tuple(saturations)) if regions else Truth(np.zeros(size, dtype=bool))
 
 
-def draw_polygon(polygon: Polygon, size: tuple[int, int]) -> np.ndarray:
-    """bool (H, W) of `size`: the pixels whose centre is inside by the even-odd rule, or on an upper or left side, so that polygons which
-    touch share no pixel. What lies outside the picture is cut off."""
-    height, width = size
-    crossed = np.zeros((height, width + 1), dtype=bool)  # where a line of sight from the left comes over the outline
-    for (x0, y0), (x1, y1) in zip(polygon, (*polygon[1:], *polygon[:1]), strict=True):
-        rows = np.arange(max(math.ceil(min(y0, y1) - 0.5), 0), min(math.ceil(max(y0, y1) - 0.5), height))
-        if len(rows):
-            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
-            crossed[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)] ^= True
-    return np.logical_xor.accumulate(crossed, axis=1)[:, :width]
+def _resized(mask: np.ndarray, size: tuple[int, int], path: Path, picture: Picture, category: Category) -> np.ndarray:
+    """The mask in the picture's size, each pixel from the nearest."""
+    import cv2
+
+    height, width = mask.shape
+    if category.saturations is not None or abs(height * size[1] - width * size[0]) > _SAME_SHAPE * height * size[1]:
+        raise DatasetError(
+            f"{path}: the mask is {width} x {height}, its picture {picture.path} is {size[1]} x {size[0]}; both must have one size"
+            f"{'' if category.saturations is not None else ', or one shape'}"
+        )
+    both = f"masks of {width} x {height} are brought to the {size[1]} x {size[0]} of their pictures"
+    warn(f"{category.name}: {both}, each pixel from the nearest")
+    resized: np.ndarray = cv2.resize(mask.astype(np.int32), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return resized
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -196,10 +213,17 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def category_folders(root: Path, marker: str) -> list[Path]:
-    """Folders that hold `marker`: those inside `root`, or `root` itself."""
-    if (root / marker).is_dir():
+    """Folders that hold a folder `marker`, in large or small letters: those inside `root`, or `root` itself."""
+    if called(root, marker):
         return [root]
-    return [folder for folder in subfolders(root) if (folder / marker).is_dir()]
+    return [folder for folder in subfolders(root) if called(folder, marker)]
+
+
+def called(folder: Path, name: str) -> Path | None:
+    """The subfolder of that name; if there is none, the one whose name differs in large and small letters alone."""
+    if (folder / name).is_dir():
+        return folder / name
+    return next((inside for inside in subfolders(folder) if inside.name.casefold() == name.casefold()), None)
 
 
 def need_categories(found: list[Category], root: Path, expects: str) -> list[Category]:
@@ -207,10 +231,3 @@ def need_categories(found: list[Category], root: Path, expects: str) -> list[Cat
     if not found:
         raise DatasetError(f"{root}: no category found; expected\n{expects}")
     return found
-
-
-def with_mask(path: Path, defect: str, folder: Path, stems: Iterable[str]) -> Picture:
-    """An anomalous picture with its mask, or with the place where it should be."""
-    names = list(stems)
-    mask = find_mask(folder, names)
-    return Picture(path, defect, (mask,)) if mask else Picture(path, defect, expected_mask=folder / f"{names[0]}.png")

@@ -8,50 +8,49 @@ from vlad.evaluation.datasets.base import (
     GOOD,
     Category,
     Counts,
+    Folder,
     Layout,
     Picture,
+    called,
     category_folders,
     need_categories,
     pictures_in,
     subfolders,
-    with_mask,
 )
+from vlad.evaluation.datasets.roles import Roles, pictures_of, read_folders
 
 _NON_COMMERCIAL = "CC BY-NC-SA 4.0 (no commercial use)"
 
 
-def read_mvtec_like(
-    root: Path,
-    expects: str,
-    *,
-    test: str = "test",
-    truth: str = "ground_truth",
-    good: str = "good",
-    inside: str = "",
-    mask_inside: str = "",
-) -> list[Category]:
-    """Categories with `train/GOOD[/INSIDE]`, `TEST/DEFECT[/INSIDE]` and masks `TRUTH/DEFECT/STEM_mask.*` or `STEM.*`; with `mask_inside`
-    masks lie in `TEST/DEFECT/MASK_INSIDE`.
+def read_mvtec_like(root: Path, expects: str, roles: Roles = Roles(), *, test: str = "test", inside: str = "") -> list[Category]:
+    """Categories with `train/GOOD[/INSIDE]`, `TEST/DEFECT[/INSIDE]` and masks `ground_truth/DEFECT/STEM_mask.*` or `STEM.*`, or where else
+    people put them; GOOD is any of the usual names.
 
     Raises:
         DatasetError: there is no category.
     """
     found = []
     for folder in category_folders(root, test):
-        pictures: list[Picture] = []
-        for defect in subfolders(folder / test):
-            if defect.name == "ground_truth":
-                continue
-            files = pictures_in(defect / inside)
-            if defect.name == good:
-                pictures += [Picture(path) for path in files]
-            else:
-                masks = defect / mask_inside if mask_inside else folder / truth / defect.name
-                pictures += [with_mask(path, defect.name, masks, (f"{path.stem}_mask", path.stem)) for path in files]
-        references = tuple(Picture(path) for path in pictures_in(folder / "train" / good / inside))
+        masks = [inner for inner in subfolders(folder) if roles.of(inner.name) == "masks"]
+        there = read_folders(called(folder, test) or folder, roles, inside=inside, masks=masks, strict=True)
+        references, used = _references(folder, roles, inside)
+        test_pictures = sorted([*there.good, *there.bad], key=lambda picture: picture.path)
         name = folder.resolve().name
-        found.append(Category(name, name, references, tuple(sorted(pictures, key=lambda p: p.path))))
+        folders = (*used, *there.folders, *(Folder(place, "masks") for place in masks))
+        found.append(Category(name, name, references, tuple(test_pictures), folders=folders))
     return need_categories(found, root, expects)
+
+
+def _references(folder: Path, roles: Roles, inside: str) -> tuple[tuple[Picture, ...], list[Folder]]:
+    """Normal training pictures: in a folder with the name of one, or directly in `train`."""
+    train = called(folder, "train")
+    if train is None:
+        return (), []
+    normal = [inner for inner in subfolders(train) if roles.of(inner.name) == "normal"] or ([train] if pictures_in(train) else [])
+    files = [path for place in normal for path in (pictures_in(place / inside) if inside else pictures_of(place, roles)[0])]
+    others = [Folder(inner, "left out") for inner in subfolders(train) if inner not in normal and roles.of(inner.name) != "masks"]
+    used = [Folder(place, "references", sum(place in path.parents for path in files)) for place in normal]
+    return tuple(map(Picture, files)), [*used, *others]
 
 
 def _holds(root: Path, names: set[str], marker: str = "test") -> bool:
@@ -72,6 +71,7 @@ MVTEC = Layout(
     licence=_NON_COMMERCIAL,
     expects=_MVTEC_TREE,
     read=lambda root: read_mvtec_like(root, _MVTEC_TREE),
+    read_named=lambda root, roles: read_mvtec_like(root, _MVTEC_TREE, roles),
     recognises=lambda root: bool(category_folders(root, "test")),
     counts={  # Bergmann et al., IJCV 2021, table 2
         "bottle": Counts(209, 20, 63),
@@ -104,7 +104,7 @@ MVTEC_AD2 = Layout(
     url="https://www.mvtec.com/company/research/datasets/mvtec-ad-2",
     licence=_NON_COMMERCIAL,
     expects=_AD2_TREE,
-    read=lambda root: read_mvtec_like(root, _AD2_TREE, test="test_public", truth="test_public/ground_truth"),
+    read=lambda root: read_mvtec_like(root, _AD2_TREE, test="test_public"),
     recognises=lambda root: bool(category_folders(root, "test_public")),
     fpr_limit=0.05,
     counts={  # Heckler-Kram et al., arXiv 2503.21622
@@ -131,7 +131,7 @@ MVTEC_3D = Layout(
     url="https://www.mvtec.com/company/research/datasets/mvtec-3d-ad",
     licence=_NON_COMMERCIAL,
     expects=_3D_TREE,
-    read=lambda root: read_mvtec_like(root, _3D_TREE, inside="rgb", mask_inside="gt"),
+    read=lambda root: read_mvtec_like(root, _3D_TREE, inside="rgb"),
     recognises=lambda root: any((folder / "train" / GOOD / "rgb").is_dir() for folder in category_folders(root, "test")),
     counts={  # Bergmann et al., VISAPP 2022, table 2
         "bagel": Counts(244, 22, 88),
@@ -153,15 +153,19 @@ _BTAD_TREE = """\
   01/test/ko/0000.bmp
   01/ground_truth/ko/0000.png"""
 
+_BTAD_COUNTS = {"01": Counts(400, 21, 49), "02": Counts(399, 30, 200), "03": Counts(1000, 400, 41)}  # Mishra et al., ISIE 2021
+
 BTAD = Layout(
     name="btad",
     title="BTAD (beanTech)",
     url="https://github.com/pankajmishra000/VT-ADL",
     licence="CC BY-NC-SA 4.0 (no commercial use)",
     expects=_BTAD_TREE,
-    read=lambda root: read_mvtec_like(root, _BTAD_TREE, good="ok"),
-    recognises=lambda root: any((folder / "train" / "ok").is_dir() for folder in category_folders(root, "test")),
-    counts={"01": Counts(400, 21, 49), "02": Counts(399, 30, 200), "03": Counts(1000, 400, 41)},  # Mishra et al., ISIE 2021
+    read=lambda root: read_mvtec_like(root, _BTAD_TREE),
+    recognises=lambda root: (
+        _holds(root, set(_BTAD_COUNTS)) and any((one / "train" / "ok").is_dir() for one in category_folders(root, "test"))
+    ),
+    counts=_BTAD_COUNTS,
 )
 
 _MPDD_COUNTS = {  # Jezek et al., ICUMT 2021

@@ -8,62 +8,45 @@ from pathlib import Path
 
 from vlad.core.values import parse_json
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import GOOD, Category, Layout, Picture, find_mask, is_picture, need_categories, pictures_in, subfolders
+from vlad.evaluation.datasets.base import GOOD, Category, Folder, Layout, Picture, need_categories, subfolders
+from vlad.evaluation.datasets.roles import Roles, child, pictures_of, read_folders
 
-_NORMAL = ("good", "normal", "ok")
-_REFERENCES = ("references", "train")
-_MASKS = ("masks", "ground_truth", "mask")
 _FOLDER_TREE = """\
-  [CATEGORY/]good/*.png                normal pictures
+  [CATEGORY/]good/*.png                normal pictures (also ok, normal, negative, pass, ...; --normal NAME for any other)
   [CATEGORY/]ANYTHING/*.png            anomalous ones; the folder's name is the defect
-  [CATEGORY/]masks/ANYTHING/NAME.png   optional masks of the same name (also NAME_mask.png, also ground_truth/)
+  [CATEGORY/]masks/ANYTHING/NAME.png   optional masks of the same name (also NAME_mask.png, .npy, labelme's .json; ground_truth/, gt/, ...)
   [CATEGORY/]references/*.png          optional normal pictures to learn from; without it they are taken from good/"""
 
 
-def _normal_folder(folder: Path) -> Path | None:
-    return next((inside for inside in subfolders(folder) if inside.name.lower() in _NORMAL), None)
+def _normal_folder(folder: Path, roles: Roles) -> Path | None:
+    return child(folder, "normal", roles)
 
 
-def _read_folder(root: Path) -> list[Category]:
+def _read_folder(root: Path, roles: Roles = Roles()) -> list[Category]:
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected\n{_FOLDER_TREE}")
-    folders = [root] if _normal_folder(root) else [folder for folder in subfolders(root) if _normal_folder(folder)]
+    folders = [root] if _normal_folder(root, roles) else [folder for folder in subfolders(root) if _normal_folder(folder, roles)]
     if not folders:
+        names = ", ".join(folder.name for folder in subfolders(root)) or "no folder"
         raise DatasetError(
-            f"{root}: no folder of normal pictures ({', '.join(_NORMAL)}) there, nor one level below; expected\n{_FOLDER_TREE}"
+            f"{root}: no folder of normal pictures, of those called good, normal, ok, negative, pass and the like, there, nor one level "
+            f"below; there is {names}; say which it is with --normal NAME, or arrange them as\n{_FOLDER_TREE}"
         )
-    return [_folder_category(folder) for folder in folders]
+    return [_folder_category(folder, roles) for folder in folders]
 
 
-def _folder_category(folder: Path) -> Category:
-    normal = _normal_folder(folder)
-    good = [Picture(path) for path in _below(normal)] if normal else []
-    bad: list[Picture] = []
+def _folder_category(folder: Path, roles: Roles) -> Category:
+    there = read_folders(folder, roles)
     references: list[Picture] = []
+    folders = list(there.folders)
     for inside in subfolders(folder):
-        if inside.name in _REFERENCES:
-            references = [Picture(path) for path in _below(_normal_folder(inside) or inside)]
-        elif inside != normal and inside.name not in _MASKS:
-            bad += [_masked(path, inside, folder) for path in _below(inside)]
+        if roles.of(inside.name) == "references":
+            files, _ = pictures_of(_normal_folder(inside, roles) or inside, roles)
+            references += map(Picture, files)
+            folders.append(Folder(inside, "references", len(files)))
     name = folder.resolve().name
-    test = tuple(sorted([*good, *bad], key=lambda picture: picture.path))
-    return Category(name, name, tuple(references or good), test, shared=not references)
-
-
-def _below(folder: Path) -> list[Path]:
-    """Pictures directly inside, or if there are none those below."""
-    return pictures_in(folder) or sorted(path for path in folder.rglob("*") if is_picture(path))
-
-
-def _masked(path: Path, defect: Path, folder: Path) -> Picture:
-    """A missing mask is a fault only where the other pictures of the defect have one."""
-    for masks in _MASKS:
-        for place in (folder / masks / defect.name, folder / masks):
-            if mask := find_mask(place, (f"{path.stem}_mask", path.stem)):
-                return Picture(path, defect.name, (mask,))
-        if pictures_in(folder / masks / defect.name):
-            return Picture(path, defect.name, expected_mask=folder / masks / defect.name / f"{path.stem}.png")
-    return Picture(path, defect.name)
+    test = tuple(sorted([*there.good, *there.bad], key=lambda picture: picture.path))
+    return Category(name, name, tuple(references or there.good), test, shared=not references, folders=tuple(folders))
 
 
 FOLDER = Layout(
@@ -73,7 +56,8 @@ FOLDER = Layout(
     licence="yours",
     expects=_FOLDER_TREE,
     read=_read_folder,
-    recognises=lambda root: bool(_normal_folder(root) or any(_normal_folder(folder) for folder in subfolders(root))),
+    read_named=_read_folder,
+    recognises=lambda root: any(_normal_folder(folder, Roles()) for folder in (root, *subfolders(root))),
     split_note="without a folder `references` they are taken from good/, and those used are not tested",
 )
 
@@ -136,7 +120,7 @@ def _list_picture(row: dict[str, object], root: Path, line: int) -> Picture:
     if label in (None, "") or not row.get("image_path"):
         raise DatasetError(f"{root}, line {line}: expected image_path and defect (or label), got {row}; correct it")
     path = root.parent / str(row["image_path"])
-    defect = GOOD if str(label).lower() in _NORMAL else str(label)
+    defect = GOOD if Roles().of(str(label)) == "normal" else str(label)
     if defect == GOOD or not row.get("mask_path"):
         return Picture(path, defect)
     mask = root.parent / str(row["mask_path"])

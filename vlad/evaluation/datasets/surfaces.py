@@ -15,12 +15,12 @@ from vlad.evaluation.datasets.base import (
     Counts,
     Layout,
     Picture,
-    find_mask,
     need_categories,
     pictures_in,
     read_mask,
     subfolders,
 )
+from vlad.pictures.masks import find_mask
 
 
 def _beside(path: Path, marker: str, defect: str) -> Picture:
