@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vlad.core.values import parse_json
+from vlad.disk import held, writing
 from vlad.errors import ConfigError
-from vlad.output.folder import held, writing
 from vlad.persistence import PAGE, files_of, is_saved_detector, read_state, write_state
+from vlad.untrusted.values import parse_json
 
 MOST_STEPS = 10  # earlier states that are kept
 _NAMED = 3  # files in a line

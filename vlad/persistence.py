@@ -13,10 +13,10 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from vlad.core.values import parse_json
+from vlad.disk import cannot_write, make_folder
 from vlad.errors import ConfigError, OutputError, PromptError, warn
-from vlad.output.folder import cannot_write, make_folder
 from vlad.pictures.roi import in_short
+from vlad.untrusted.values import parse_json
 
 if TYPE_CHECKING:
     import torch

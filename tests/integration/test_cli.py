@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 from waiting import LIMIT, wait_until
 
 from vlad.cli.results import COLUMNS
+from vlad.disk import held
 from vlad.output import unique_stems
-from vlad.output.folder import held
 
 VLAD = [sys.executable, "-m", "vlad"]
 

@@ -65,7 +65,7 @@ class TestRun:
         run = vlad("eval", data, *options, "--out", tmp_path / "out")
         assert run.returncode == 0, run.stderr
         assert {path.name for path in (tmp_path / "out").iterdir()} == {
-            "run.json", "results.json", "samples.jsonl", "report.html", "report.md", "pixels",
+            ".lock", "run.json", "results.json", "samples.jsonl", "report.html", "report.md", "pixels",
         }  # fmt: skip
         assert "image_auroc" in run.stdout and "mean of 2" in run.stdout and "report in" in run.stderr
         results = json.loads((tmp_path / "out/results.json").read_text())

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import typer
 
+from vlad.disk import held
 from vlad.errors import VladError
-from vlad.output.folder import held
 from vlad.output.names import unique_stems
 from vlad.output.tables import Cell, Row, TableWriter
 from vlad.untrusted import printable

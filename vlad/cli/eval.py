@@ -587,7 +587,7 @@ def search_prompts(
         outcomes.append(outcome)
         typer.echo(outcome.to_text())
     if out is not None:
-        from vlad.output.folder import make_folder, replace_text
+        from vlad.disk import make_folder, replace_text
 
         make_folder(out.parent)
         text = json.dumps(

@@ -65,8 +65,8 @@ def fit(
         raise ConfigError("--expect-anomalous belongs to --unlabelled; add it, or leave it out")
     if unlabelled and (normal or anomalous):
         raise ConfigError("--unlabelled is for pictures that nobody has sorted; leave --normal and --anomalous out")
+    from vlad.disk import held
     from vlad.history import LOCK_SECONDS
-    from vlad.output.folder import held
 
     detector = made_of.load(quiet)
     page = None

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from vlad.disk import held
 from vlad.errors import ImageReadError
-from vlad.output.folder import held
 from vlad.output.names import short_name, unique_stems
 from vlad.output.tables import Cell, Row, TableWriter
 

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlad.core.values import parse_json
+from vlad.disk import held, replace_text
 from vlad.errors import ConfigError, DatasetError, ImageReadError, VlmError
-from vlad.output.folder import held, replace_text
 from vlad.output.tables import TableWriter
 from vlad.pictures.reading import read_image
+from vlad.untrusted.values import parse_json
 from vlad.vlm.backends.base import Message
 from vlad.vlm.choice import choose
 from vlad.vlm.exhibits import fit

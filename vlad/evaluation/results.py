@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from vlad import __version__
-from vlad.core.values import parse_json
+from vlad.disk import replace_text
 from vlad.errors import ConfigError
 from vlad.evaluation.samples import SCHEMA_VERSION, Sample, read_counts, read_samples
 from vlad.metrics import (
@@ -43,7 +43,7 @@ from vlad.metrics import (
     resampled_ranking,
     resamples,
 )
-from vlad.output.folder import replace_text
+from vlad.untrusted.values import parse_json
 
 RANKING: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "image_auroc": auroc,

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlad.disk import held, replace_text
 from vlad.errors import ConfigError, DatasetError, ImageReadError, OutputError, VladError
 from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
 from vlad.evaluation.samples import SCHEMA_VERSION, Sample, SampleWriter, file_name, read_samples, write_merged
 from vlad.metrics import count_pixels
-from vlad.output.folder import held, replace_text
 from vlad.references.unlabelled import MutualSettings
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from vlad.disk import LineFile, make_folder, replace_text, writing
 from vlad.errors import ConfigError
 from vlad.metrics import PictureCounts
-from vlad.output.folder import LineFile, make_folder, replace_text, writing
 from vlad.output.names import short_name
 
 SCHEMA_VERSION = 1

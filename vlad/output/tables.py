@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
 
-from vlad.output.folder import LineFile
+from vlad.disk import LineFile
 from vlad.untrusted import inert, printable
 
 Row = Mapping[str, Any]

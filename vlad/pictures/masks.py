@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from vlad.core.values import Values, parse_json
 from vlad.errors import ConfigError, DatasetError
 from vlad.pictures.reading import IMAGE_SUFFIXES
+from vlad.untrusted.values import Values, parse_json
 
 MARKERS = ("mask", "gt", "label", "seg", "groundtruth", "annotation")
 _SUFFIXES = (".png", ".bmp", *(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".png", ".bmp")), ".npy", ".json")

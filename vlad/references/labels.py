@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from vlad.core.values import Values
 from vlad.references.memory import Reference, conditions_from
 from vlad.references.rates import ENOUGH_BAD, Rate, Rule, choose, lowered, pictures_needed
 from vlad.scoring.pictures import Conditions
+from vlad.untrusted.values import Values
 
 ENOUGH_GOOD = 8  # labelled good pictures below which references stand among them, each scored against the others
 

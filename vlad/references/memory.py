@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlad.config import DetectorConfig
-from vlad.core.values import Values, numbers, tensor
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.reading import read_image
 from vlad.pictures.roi import Part
@@ -20,6 +19,7 @@ from vlad.references.calibration import Calibration
 from vlad.scoring.base import PATCHES, window_bank
 from vlad.scoring.methods import find_method
 from vlad.scoring.pictures import Conditions, of_inside
+from vlad.untrusted.values import Values, numbers, tensor
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlad.core.values import tensor
 from vlad.errors import ConfigError
 from vlad.scoring.base import Method
+from vlad.untrusted.values import tensor
 
 CHANNELS = 100  # as PaDiM takes at random of 448
 FLOOR = 1e-3  # variance of a channel that is always allowed for; unit tokens of 100 channels vary by some 0.1 in all

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlad.core.values import tensor
 from vlad.errors import ConfigError
 from vlad.scoring.base import Method, check_width
+from vlad.untrusted.values import tensor
 
 _SIMILARITIES = 2**22  # held at a time: 16 MiB, which stays in a large cache; memory does not grow with the bank
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlad.core.values import tensor
 from vlad.errors import ConfigError
 from vlad.scoring.base import Method, check_width
+from vlad.untrusted.values import tensor
 
 
 class SubspaceBank:

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlad.core.values import parse_json
+from vlad.disk import replace_text
 from vlad.errors import ConfigError, VlmError
-from vlad.output.folder import replace_text
 from vlad.pictures.reading import ImageSource, read_image
 from vlad.prompts.nouns import noun
+from vlad.untrusted.values import parse_json
 from vlad.vlm.backends.base import Limits, Message
 from vlad.vlm.choice import choose
 from vlad.vlm.exhibits import fit

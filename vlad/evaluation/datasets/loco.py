@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlad.core.values import parse_json
 from vlad.errors import DatasetError
 from vlad.evaluation.datasets.base import (
     GOOD,
@@ -18,6 +17,7 @@ from vlad.evaluation.datasets.base import (
     pictures_in,
     subfolders,
 )
+from vlad.untrusted.values import parse_json
 
 _CONFIG = "defects_config.json"
 _TREE = f"""\

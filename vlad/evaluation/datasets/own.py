@@ -6,10 +6,10 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from vlad.core.values import parse_json
 from vlad.errors import DatasetError
 from vlad.evaluation.datasets.base import GOOD, Category, Folder, Layout, Picture, need_categories, subfolders
 from vlad.evaluation.datasets.roles import Roles, child, pictures_of, read_folders
+from vlad.untrusted.values import parse_json
 
 _FOLDER_TREE = """\
   [CATEGORY/]good/*.png                normal pictures (also ok, normal, negative, pass, ...; --normal NAME for any other)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlad.core.values import parse_json
 from vlad.errors import DatasetError
 from vlad.evaluation.datasets.base import Category, Layout, Picture, need_categories
+from vlad.untrusted.values import parse_json
 
 _SIZES = ("realiad_1024", "realiad_512", "realiad_256")
 _TREE = """\

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from vlad.disk import LineFile, held, replace_text
 from vlad.errors import ConfigError, OutputError
 from vlad.output import TableWriter, unique_stems
-from vlad.output.folder import LineFile, held, replace_text
 
-HOLD = "import sys, time; from vlad.output.folder import held\nwith held(sys.argv[1]): print('held', flush=True); time.sleep(1000)"
+HOLD = "import sys, time; from vlad.disk import held\nwith held(sys.argv[1]): print('held', flush=True); time.sleep(1000)"
 needs_limits = pytest.mark.skipif(sys.platform == "win32", reason="the system has no limit on the size of files")
 
 
@@ -105,7 +105,7 @@ class TestLineFile:
     @needs_limits
     def test_a_full_disk_leaves_whole_lines(self, tmp_path):
         code = (
-            "import resource, sys; from pathlib import Path; from vlad.output.folder import LineFile\n"
+            "import resource, sys; from pathlib import Path; from vlad.disk import LineFile\n"
             "file = LineFile(Path(sys.argv[1]))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
             "for number in range(300): file.write(b'%03d ' % number + b'x' * 95 + b'\\n')\n"
