@@ -32,9 +32,12 @@ class DetectorConfig:
     text_threshold: float | None = None  # that of words alone; None takes the backbone's (CLIP 0.5, as near to either text; lite none)
     mask_threshold: float | None = None  # a pixel above it belongs to the mask; None takes the references', else the picture's
     rarity: float | None = None  # weight of rarity inside the picture beside text; None takes the backbone's (CLIP 0, lite 20)
-    tile: int | None = None  # side in pixels of overlapping tiles for pictures larger than that; None or 0: as a whole
+    tile: int | None = None  # side in pixels of overlapping tiles for larger pictures; 0: never; None: for line scans and the like alone
     tile_overlap: float = 0.25  # share of a tile's side that neighbours share at least
     max_pixels: int = 100_000_000  # larger pictures are refused, from the header, before they are decoded
+    white_level: int | str | None = None  # white in values of 16 bits: 255 to 65535, "auto" from the references; None is 65535
+    mild_changes: bool = False  # the references are remembered darker, brighter, blurred, compressed and moved as well; six times the time
+    adapt: str | None = None  # "exposure" multiplies every picture so that its light is that of the references
     min_area: int | None = None  # a picture is anomalous only if a marked place has so many pixels; None: whatever is marked
 
     # Where to look, in every picture: boxes and masks, see `vlad.pictures.roi`. What lies outside has no influence at all.
@@ -69,12 +72,19 @@ class DetectorConfig:
         if self.rarity is not None:
             self._set("rarity", _number("rarity", "None, or a weight from 0 to 1000", self.rarity, 0, 1000))
         if self.tile is not None:
-            tile = _whole("tile", "None, or at least 32 pixels", self.tile, 0)
+            tile = _whole("tile", "None, 0, or at least 32 pixels", self.tile, 0)
             if 0 < tile < 32:
-                raise _problem("tile", "None, or at least 32 pixels", self.tile)
-            self._set("tile", tile or None)
+                raise _problem("tile", "None, 0, or at least 32 pixels", self.tile)
+            self._set("tile", tile)
         self._set("tile_overlap", _number("tile_overlap", "a share from 0 to 0.75", self.tile_overlap, 0, 0.75))
         self._set("max_pixels", _whole("max_pixels", "a whole number >= 1", self.max_pixels, 1))
+        if self.white_level is not None and self.white_level != "auto":
+            wanted = "None, 'auto', or a whole number from 255 to 65535"
+            self._set("white_level", _whole("white_level", wanted, self.white_level, 255))
+            if int(self.white_level) > 65535:
+                raise _problem("white_level", wanted, self.white_level)
+        if self.adapt not in (None, "exposure"):
+            raise _problem("adapt", "None or 'exposure'", self.adapt)
         if self.min_area is not None:
             self._set("min_area", _whole("min_area", "None, or a whole number of pixels >= 1", self.min_area, 1))
         if self.roi is not None or self.ignore is not None:
@@ -98,8 +108,9 @@ class DetectorConfig:
             raise _problem("scorer", f"None, {methods.listed()}", self.scorer)
         if self.calibration not in CALIBRATIONS:
             raise _problem("calibration", f"one of {', '.join(map(repr, CALIBRATIONS))}", self.calibration)
-        if not isinstance(self.foreground, bool):
-            raise _problem("foreground", "True or False", self.foreground)
+        for name in ("foreground", "mild_changes"):
+            if not isinstance(getattr(self, name), bool):
+                raise _problem(name, "True or False", getattr(self, name))
         if self.rotations is not None:
             self._set("rotations", _whole("rotations", "None, or a whole number >= 1", self.rotations, 1))
         if self.coreset is not None:
@@ -146,6 +157,9 @@ class Settings(TypedDict, total=False):
     tile: int | None
     tile_overlap: float
     max_pixels: int
+    white_level: int | str | None
+    mild_changes: bool
+    adapt: str | None
     min_area: int | None
     roi: Any
     ignore: Any

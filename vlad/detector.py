@@ -12,14 +12,17 @@ import numpy as np
 
 from vlad.config import DetectorConfig
 from vlad.core.fitting import Fitting
-from vlad.errors import ConfigError, ImageReadError, warn
+from vlad.errors import ConfigError, ImageReadError, noting, warn
 from vlad.pictures.batches import check_reading, is_one_picture, read_batches
 from vlad.pictures.reading import ImageSource
 from vlad.prediction import Prediction
 
 if TYPE_CHECKING:
     from vlad.monitor import DriftMonitor
+    from vlad.references.calibration import Calibration
+    from vlad.references.thresholds import Thresholds
     from vlad.references.unlabelled import MutualSettings
+    from vlad.scoring.pictures import PictureScorer
     from vlad.vlm.answer import Answer
     from vlad.vlm.backends.base import Limits, VlmBackend
 
@@ -167,30 +170,38 @@ class AnomalyDetector(Fitting):
         self._check_framing(config)
         if config.min_area is not None and not maps:
             raise ConfigError(_NO_PLACES)
-        if config.tile is not None and config.tile < self.encoder.size:
+        with noting() as common:
+            scorer, bounds = self._prepared(config, class_name, maps, batch_size)
+        noun = self.prompts.noun(class_name or self.config.class_name)
+        start = time.perf_counter()
+        for batch in read_batches(images, batch_size, on_error=on_error, read=self.reader, roi=config.look):
+            with noting() as said:
+                scored = iter(scorer.score([picture for _, picture, _ in batch if isinstance(picture, np.ndarray)]))
+            seconds = (time.perf_counter() - start) / len(batch)
+            for source, picture, own in batch:
+                if isinstance(picture, ImageReadError):
+                    yield picture
+                else:
+                    notes = tuple(dict.fromkeys((*common, *own, *said)))
+                    yield self._prediction(source, picture, next(scored), config, bounds, noun, seconds, notes)
+            start = time.perf_counter()
+
+    def _prepared(
+        self, config: DetectorConfig, class_name: str | None, maps: bool, batch_size: int
+    ) -> tuple[PictureScorer, tuple[Thresholds, Calibration | None]]:
+        """What scores, and the thresholds of its scores."""
+        if config.tile and config.tile < self.encoder.size:
             warn(
                 f"tiles of {config.tile} pixels are enlarged to the {self.encoder.size} of {self.model_name}, "
                 "which costs time and shows nothing more; use larger tiles"
             )
-        if self.memory is not None and config.tile is not None and config.tile != self.memory.settings.tile:
+        if self.memory is not None and config.tile and config.tile != self.memory.settings.tile:
             warn(
                 f"tiles of {config.tile} pixels are compared with references that were seen with tile={self.memory.settings.tile}, at "
                 f"another scale; fit with tile={config.tile}"
             )
         scorer = self._scorer(class_name=class_name, config=config, maps=maps, batch_size=batch_size, memory=self.memory)
-        bounds = self._bounds(replace(scorer, maps=True), config)
-        noun = self.prompts.noun(class_name or self.config.class_name)
-        start = time.perf_counter()
-        for batch in read_batches(images, batch_size, on_error=on_error, max_pixels=self.config.max_pixels, roi=config.look):
-            readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
-            scored = iter(scorer.score(readable))
-            seconds = (time.perf_counter() - start) / len(batch)
-            for source, picture in batch:
-                if isinstance(picture, ImageReadError):
-                    yield picture
-                else:
-                    yield self._prediction(source, picture, next(scored), config, bounds, noun, seconds)
-            start = time.perf_counter()
+        return scorer, self._bounds(replace(scorer, maps=True), config)
 
     def predict_mutual(
         self,
@@ -265,7 +276,7 @@ class AnomalyDetector(Fitting):
             self.encoder,
             settings,
             batch_size=batch_size,
-            max_pixels=config.max_pixels,
+            read=self.reader,
             top_share=config.top_share,
             on_error=on_error,
             on_progress=on_progress,

@@ -3,6 +3,9 @@
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 
@@ -54,8 +57,24 @@ class VlmError(VladError):
     """A vision-language model gave no answer; the message names the model, the reason, and what to do."""
 
 
+_listening: ContextVar[tuple[list[str], ...]] = ContextVar("_listening", default=())
+
+
+@contextmanager
+def noting() -> Iterator[list[str]]:
+    """A list that takes what `warn` says inside, beside giving the warning: for results, which reach those who see no terminal."""
+    notes: list[str] = []
+    token = _listening.set((*_listening.get(), notes))
+    try:
+        yield notes
+    finally:
+        _listening.reset(token)
+
+
 def warn(message: str) -> None:
     """Give a `VladWarning` that points at the line outside of vlad from which it all started, however deep inside it was found."""
+    for notes in _listening.get():
+        notes.append(message)
     frame: FrameType | None = sys._getframe(1)
     depth = inside = 1
     while frame is not None:  # up to the outermost frame of ours: a decorator of torch may lie between two of them

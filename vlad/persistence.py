@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from vlad.references.memory import MemorySettings, ReferenceMemory
 
 FORMAT = "vlad-detector"
-FORMAT_VERSION = 2  # 2 knows references; 1, which knew none, is still read
-_READABLE = (1, 2)
+FORMAT_VERSION = 3  # 3 tiles pictures far from square by default, 2 knows references; 1, which knew none, is still read
+_READABLE = (1, 2, 3)
 _AGAIN = "copy the folder again, or fit again"
 _CONFIG, _TEXT, _MEMORY = "config.json", "text_vectors.safetensors", "memory.safetensors"
 _JSON_NAMES = {dict: "an object", list: "a list", str: "a text", NoneType: "null"}
@@ -186,6 +186,14 @@ def read_state(folder: Path) -> SavedState:
     return _read_once(folder, is_sure=True)
 
 
+def _never_tile(config: dict[str, Any]) -> None:
+    """In earlier formats no tile meant none."""
+    memory = config.get("memory")
+    for settings in (config["settings"], memory.get("settings") if isinstance(memory, dict) else None):
+        if isinstance(settings, dict) and settings.get("tile") is None:
+            settings["tile"] = 0
+
+
 def _signs(folder: Path) -> list[tuple[str, int, int]]:
     """Names, inodes and times of the files in a folder: where they are the same, nobody has written."""
     found = []
@@ -214,6 +222,9 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
         with suppress(FileNotFoundError, SafetensorError):
             text = load((folder / _TEXT).read_bytes())
     memory = None
+    is_as_written = config["format_version"] == 1 or config.get("sha256", "") in ("", _checksum(config))  # earlier ones state none
+    if config["format_version"] < 3:
+        _never_tile(config)
     if config.get("memory") is not None:
         memory = config["memory"], _read_memory(folder, config["memory"])
     return SavedState(
@@ -226,7 +237,7 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
         labels=config.get("labels"),
         history=tuple(config.get("history") or ()),
         steps=tuple(map(str, config.get("steps") or ())),
-        is_as_written=config["format_version"] == 1 or config.get("sha256", "") in ("", _checksum(config)),  # earlier ones state none
+        is_as_written=is_as_written,
     )
 
 
@@ -254,7 +265,8 @@ def _finish(folder: Path) -> None:
     config = _config_there(folder)
     for leftover in folder.glob(".tmp??????"):  # of the library that writes tensors, where it was killed
         leftover.unlink(missing_ok=True)
-    (folder / (_CONFIG + _NEW)).unlink(missing_ok=True)
+    if (folder / (_CONFIG + _NEW)).is_file():
+        (folder / (_CONFIG + _NEW)).unlink()
     for key, name in (("text", _TEXT), ("memory", _MEMORY), ("left_out", PAGE)):
         entry = config.get(key) if isinstance(config, dict) else None
         new = folder / (name + _NEW)
@@ -454,6 +466,7 @@ def restore_memory(folder: Path, state: SavedState, device: torch.device, wanted
     for field in fields(MemorySettings):
         before, now = getattr(memory.settings, field.name), getattr(wanted, field.name)
         left_open = field.name == "tile" or (field.name == "rotations" and now is None)  # another tile is possible, and predict warns
+        left_open = left_open or (field.name == "white_level" and now == "auto")
         if before != now and not left_open:
             before, now = (in_short(value) if field.name in ("roi", "ignore") else repr(value) for value in (before, now))
             raise ConfigError(f"{folder} was fitted with {field.name}={before}, not {now}; leave the setting out, or fit again")

@@ -46,6 +46,8 @@ class Prediction:
         embedding: float32 (E,), the picture as a whole as a unit vector of the model's space; None if unknown.
         min_area: pixels that a marked place needs to count; None: any.
         roi: the part of the picture that was looked at; None: all of it. The map is 0 outside.
+        differs: how the whole picture differs from every reference, in words, e.g. "darker than every reference by 20%".
+        warnings: what vlad had to say about the picture and how it was looked at.
 
     Raises:
         VladError: a score or threshold is no number from 0 to 1, or the map is not float32 of the picture's size with values from 0 to 1.
@@ -68,6 +70,8 @@ class Prediction:
     undecided: str = ""
     min_area: int | None = None
     roi: Roi | None = field(default=None, repr=False)
+    differs: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("pred_score", "threshold", "mask_threshold"):
@@ -150,6 +154,8 @@ class Prediction:
             "min_area": self.min_area,
             "roi": None if self.roi is None else self.roi.in_words(),
             "regions": [region.to_dict() for region in self.regions],
+            "differs": list(self.differs),
+            "warnings": list(self.warnings),
             "scores": dict(self.scores),
             "model": self.model,
             "prompts": self.prompts,
@@ -158,7 +164,12 @@ class Prediction:
 
     @property
     def verdict(self) -> str:
-        """The verdict in one line, e.g. `anomalous: score 0.83, threshold 0.50 (text)`."""
+        """The verdict in one line, e.g. `anomalous: score 0.83, threshold 0.50 (text)`, and how the whole picture differs, if it does."""
+        whole = f"; as a whole {', '.join(self.differs)}" if self.differs else ""
+        return self._verdict + whole
+
+    @property
+    def _verdict(self) -> str:
         if self.threshold is None:
             return f"undecided: {self.undecided or f'score {self.pred_score:.2f}, no threshold'}"
         score, threshold = _tell_apart(self.pred_score, self.threshold)

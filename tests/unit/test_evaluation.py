@@ -160,14 +160,14 @@ class TestRun:
         shutil.copytree(data / "nut", root / "nut")
         (root / "nut/test/good/001.png").write_bytes(b"no picture")
         (root / "nut/ground_truth/dent/001_mask.png").unlink()
-        Image.new("L", (5, 5), 255).save(root / "nut/ground_truth/dent/003_mask.png")
+        Image.new("L", (5, 7), 255).save(root / "nut/ground_truth/dent/003_mask.png")
         assert run(detector, load_dataset(root), tmp_path / "out") == []
         results = summarise(tmp_path / "out")
         (unit,) = results["units"]
         assert (unit["n_good"], unit["n_anomalous"], unit["n_failed"], unit["n_with_masks"]) == (3, 5, 1, 6)
         problems = "\n".join(results["problems"])
         assert len(results["problems"]) == 3
-        assert "001.png: is none of PNG" in problems and "its mask is missing" in problems and "mask is 5 x 5" in problems
+        assert "001.png: is none of PNG" in problems and "its mask is missing" in problems and "mask is 5 x 7" in problems
         assert unit["metrics"]["image_auroc"] is not None and unit["metrics"]["aupro"] is not None
 
     def test_a_category_that_fails_does_not_end_the_run(self, fitted, data, tmp_path):

@@ -29,7 +29,7 @@ from vlad.app.handlers import checked_class_name
 from vlad.app.notes import quietly
 from vlad.app.service import BusyError, Service
 from vlad.app.uploads import read_bytes, short_name
-from vlad.errors import ConfigError, ImageReadError, VladError
+from vlad.errors import ConfigError, ImageReadError, VladError, noting
 from vlad.untrusted import printable
 
 if TYPE_CHECKING:
@@ -184,10 +184,12 @@ async def _of_nothing(request: Request, error: Exception) -> JSONResponse:
 
 def _detect(service: Service, data: bytes, name: str, class_name: str, threshold: float | None) -> dict[str, Any]:
     noun = checked_class_name(class_name) or None
-    picture = read_bytes(data, service.limits, name)
-    with service.turn(), quietly():
-        prediction = service.detector.predict(picture, class_name=noun, threshold=threshold)
-    return replace(prediction, image_path=name).to_dict()
+    with quietly():
+        with noting() as notes:
+            picture = read_bytes(data, service.limits, name)
+        with service.turn():
+            prediction = service.detector.predict(picture, class_name=noun, threshold=threshold)
+    return replace(prediction, image_path=name, warnings=(*notes, *prediction.warnings)).to_dict()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -69,6 +69,7 @@ class Limits:
     Attributes:
         file_bytes: of one uploaded file.
         pixels: of one picture.
+        white_level: white in pictures of 16 bits; see `read_image`.
         pictures: in one batch.
         held_bytes: of all requests together that are being received or wait with what they sent; uploads go to the disk instead.
         stored_bytes: of all uploads and results together.
@@ -84,6 +85,7 @@ class Limits:
 
     file_bytes: int = 20 * 2**20
     pixels: int = 25_000_000
+    white_level: int | None = None
     pictures: int = 200
     held_bytes: int = 256 * 2**20
     stored_bytes: int = 4 * 2**30

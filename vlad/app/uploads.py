@@ -53,7 +53,9 @@ def read_bytes(data: bytes, limits: Limits, name: str) -> np.ndarray:
     """One picture from the bytes of its file; see `read_upload`."""
     try:
         with aside():
-            return _READER.read(data, max_pixels=limits.pixels, seconds=limits.reading_seconds, wait=limits.seconds)
+            return _READER.read(
+                data, max_pixels=limits.pixels, seconds=limits.reading_seconds, wait=limits.seconds, white_level=limits.white_level
+            )
     except TimeoutError as error:
         raise BusyError("Too many pictures are being read just now; please try again in a minute.") from error
     except ImageReadError as error:

@@ -106,6 +106,26 @@ class ClipBackbone:
         tokens = self._tokenizer(list(sentences)).to(self.device)
         return torch.cat([self._encode_tokens(some).float() for some in tokens.split(_SENTENCES_PER_PASS)])
 
+    def count_tokens(self, sentences: Sequence[str]) -> list[int]:
+        """How many tokens each sentence has, those at its beginning and end included; more than `most_tokens` are cut off. Of a tokenizer
+        of another kind than open_clip's what is known is whether a sentence fills all places, which counts as one too many."""
+        tokenizer: Any = self._tokenizer
+        inner = getattr(tokenizer, "tokenizer", None)
+        if hasattr(tokenizer, "encode"):
+            return [len(tokenizer.encode(text)) + 2 for text in sentences]
+        if inner is not None:
+            clean = getattr(tokenizer, "clean_fn", lambda text: text)
+            return [len(inner(clean(text))["input_ids"]) for text in sentences]
+        rows = tokenizer(list(sentences))
+        last = tokenizer([""])[0, -1]
+        return [rows.shape[1] + 1 if bool(row[-1] != last) else int((row != last).sum()) for row in rows]
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens that the text tower reads."""
+        known = getattr(self._tokenizer, "context_length", None) or getattr(self.model, "context_length", None)
+        return int(known) if known else int(self._tokenizer([""]).shape[1])
+
     def _encode_tokens(self, tokens: Tensor) -> Tensor:
         """Embed token ids (T, L). CLIP's text tower is causal and read at the end token, so what follows the longest sentence is cut
         off: exact, and several times cheaper than padding every sentence to 77 tokens."""

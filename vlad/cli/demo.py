@@ -47,6 +47,16 @@ def demo(
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     max_pixels: Annotated[int, typer.Option(min=65_536, help="Refuse larger pictures.")] = 25_000_000,
+    white: Annotated[
+        int | None,
+        typer.Option(
+            min=255,
+            max=65535,
+            metavar="LEVEL",
+            help="White in pictures of 16 bits, as 4095 of a camera with 12.  [default: 65535]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Open a page to inspect pictures, draw defects and ask questions.
 
@@ -84,7 +94,7 @@ def demo(
     detector = options.DetectorOptions(model=model, prompts=prompts, device=device, dtype=dtype).load(quiet=False)
     # A detector of nuts has nothing to say of leather.
     examples, batch = (find_examples(), find_example_batch()) if detector.memory is None else ((), ())
-    service = Service(detector, backend, Limits(pixels=max_pixels), examples, batch)
+    service = Service(detector, backend, Limits(pixels=max_pixels, white_level=white), examples, batch)
     address = f"http://[{host}]:{taken}" if ":" in host else f"http://{host}:{taken}"
     typer.echo("starting ...", err=True)
     if hasattr(signal, "SIGHUP"):  # the terminal was closed: end as with Ctrl-C, so that uploads are deleted

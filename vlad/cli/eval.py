@@ -86,7 +86,7 @@ def run(
     fpr_limit: Annotated[
         float | None, typer.Option(help="Of AUPRO and sPRO.  [default: as the dataset's authors do; 0.3]", show_default=False)
     ] = None,
-    tile: Annotated[int | None, typer.Option(min=32, metavar="N", help="As in `vlad detect`.", show_default=False)] = None,
+    tile: Annotated[int | None, typer.Option(min=0, metavar="N", help="As in `vlad detect`.", show_default=False)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="As in `vlad detect`.", show_default=False)] = None,
     rarity: shared.Rarity = None,
     setting: Annotated[

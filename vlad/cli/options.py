@@ -150,7 +150,12 @@ class DetectorOptions:
         ),
     ] = None
     tile: Annotated[
-        int | None, typer.Option(min=32, metavar="N", help="Look at pictures larger than N pixels in overlapping tiles of N.")
+        int | None,
+        _optional(
+            min=0,
+            metavar="N",
+            help="Look at pictures larger than N pixels in overlapping tiles of N; 0 never.  [default: line scans and the like alone]",
+        ),
     ] = None
     roi: Annotated[
         str | None,
@@ -164,14 +169,41 @@ class DetectorOptions:
     min_area: Annotated[
         int | None, _optional(min=1, metavar="PIXELS", help="A picture is anomalous only if a marked place has so many pixels.")
     ] = None
+    adapt_to: Annotated[
+        str | None,
+        _optional(
+            "--match",
+            metavar="exposure",
+            help="With references: multiply every picture so that its light is theirs, where lamps and exposure change.",
+        ),
+    ] = None
+    mild_changes: Annotated[
+        bool,
+        typer.Option(
+            "--mild-changes",
+            help="Remember the references darker, brighter, blurred, compressed and moved as well: fewer false alarms after such changes, "
+            "six times the time and memory of --references.",
+        ),
+    ] = False
     device: Device = "auto"
     dtype: Dtype = "auto"
     max_pixels: Annotated[int | None, _optional(min=1, help="Refuse larger pictures.  [default: 100,000,000]")] = None
+    white_level: Annotated[
+        str | None,
+        _optional(
+            "--white",
+            metavar="LEVEL",
+            help="White in pictures of 16 bits, as 4095 of a camera with 12; auto finds it from the references.  [default: 65535]",
+        ),
+    ] = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """The detector's settings that were given, as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _OF_MODEL}
+        values["adapt"] = values.pop("adapt_to")
+        if self.white_level is not None:
+            values["white_level"] = int(self.white_level) if self.white_level.isdecimal() else self.white_level
         return {
             key: value.value if isinstance(value, StrEnum) else value
             for key, value in values.items()

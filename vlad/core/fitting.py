@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from vlad.config import DetectorConfig
 from vlad.core.stored import Stored
 from vlad.errors import ConfigError, warn
-from vlad.pictures.reading import ImageSource
+from vlad.pictures.reading import ImageSource, find_white_level
 from vlad.references.calibration import guess_note
-from vlad.references.fitting import fit_memory, forget
+from vlad.references.fitting import each_picture, fit_memory, forget
 from vlad.references.memory import Reference, ReferenceMemory
 from vlad.references.report import FitReport
 
@@ -49,7 +49,8 @@ class Fitting(Stored):
             ConfigError: no references.
         """
         config = self.config if class_name is None else replace(self.config, class_name=class_name)
-        self._remember(ReferenceMemory(self._memory_settings()), references, on_error, config)
+        memory, references = self._new_memory(references)
+        self._remember(memory, references, on_error, config)
         return self
 
     def fit_unlabelled(
@@ -84,7 +85,7 @@ class Fitting(Stored):
         Pictures that cannot be seen again, such as those of a loaded detector whose files have moved, keep the scores of earlier times in
         the calibration, and a warning says so; under other settings than at those times that is a ConfigError.
         """
-        memory = ReferenceMemory(self._memory_settings()) if self.memory is None else self.memory.copy()
+        memory, references = self._new_memory(references) if self.memory is None else (self.memory.copy(), references)
         self._remember(memory, references, on_error, self.config, keep_labels=True)
         return self
 
@@ -97,7 +98,7 @@ class Fitting(Stored):
         if self.memory is None:
             raise ConfigError("there are no references to remove; fit() some first")
         memory = self.memory.copy()
-        report = forget(memory, self._scorer(memory=memory), references, max_pixels=self.config.max_pixels)
+        report = forget(memory, self._scorer(memory=memory), references, read=self.reader)
         self._adopt(memory, report, self.config, keep_labels=True)
         return self
 
@@ -151,7 +152,7 @@ class Fitting(Stored):
             calibration=calibration,
             start=None if calibration is None else calibration.image_threshold(self.config.calibration, self.config.fpr_limit),
             before=self.labels if add else None,
-            max_pixels=self.config.max_pixels,
+            read=self.reader,
             on_error=on_error,
         )
         before = {} if not add or self.labels is None else {one.picture.sha256: one.is_anomalous for one in self.labels.pictures}
@@ -197,6 +198,15 @@ class Fitting(Stored):
         done = entry(act, good=names[0], bad=names[1], references=len(self.references), threshold=threshold)
         self.history = (*(() if act == "fit" else self.history), done)
 
+    def _new_memory(self, pictures: Any) -> tuple[ReferenceMemory, Any]:
+        """An empty memory, and the pictures that it is for; where their white level is to be found, they are looked at for that."""
+        settings = self._memory_settings()
+        if settings.white_level != "auto":
+            return ReferenceMemory(settings), pictures
+        pictures = list(each_picture(pictures, [], "warn"))
+        white = find_white_level(pictures, max_pixels=self.config.max_pixels)
+        return ReferenceMemory(replace(settings, white_level=white)), pictures
+
     def _remember(
         self,
         memory: ReferenceMemory,
@@ -209,7 +219,7 @@ class Fitting(Stored):
     ) -> None:
         """Add references to a memory, calibrate it under `config` and take both. What was sorted out before goes into the report."""
         scorer = self._scorer(memory=memory, class_name=config.class_name)
-        report = fit_memory(memory, self.encoder, scorer, references, on_error=on_error, max_pixels=config.max_pixels)
+        report = fit_memory(memory, self.encoder, scorer, references, on_error=on_error, read=self._reader_for(memory))
         if sorted_out is not None:
             report = replace(report, left_out=(*sorted_out.failed, *report.left_out), stood_out=sorted_out.stood_out)
         self._adopt(memory, report, config, keep_labels=keep_labels)
@@ -226,17 +236,17 @@ class Fitting(Stored):
         from vlad.references.unlabelled import MutualSettings
         from vlad.references.unlabelled_fit import CORESET, MANY, sort_out
 
+        memory, images = self._new_memory(images)
         found = sort_out(
             images,
             self.encoder,
             (settings or MutualSettings()).where(rotations=config.rotations),
             roi=config.look,
-            max_pixels=config.max_pixels,
+            read=self._reader_for(memory),
             top_share=config.top_share,
             on_error=on_error,
             on_progress=on_progress,
         )
-        memory = ReferenceMemory(self._memory_settings())
         if len(found.kept) > MANY and config.coreset is None and memory.takes_coreset:
             config = replace(config, coreset=CORESET)
             memory = ReferenceMemory(replace(memory.settings, coreset=CORESET))

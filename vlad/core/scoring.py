@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from vlad.backbones.encoder import Encoder
 from vlad.config import DetectorConfig, Settings
 from vlad.errors import ConfigError
-from vlad.pictures.reading import ImageSource, read_image
+from vlad.pictures.reading import ImageSource, Reader
 from vlad.prediction import Prediction
 from vlad.prompts.ensemble import PromptEnsemble
 from vlad.references.calibration import Calibration
@@ -77,7 +77,7 @@ class Scoring:
         self._labels_under: dict[Conditions, Labels] = {}
 
     def _check_framing(self, config: DetectorConfig) -> None:
-        if find_method(self.scorer).same_framing and (config.tile is not None or (config.rotations or 1) > 1):
+        if find_method(self.scorer).same_framing and (config.tile or (config.rotations or 1) > 1):
             raise ConfigError(
                 f"scorer {self.scorer!r} compares place with place, so it takes neither tiles nor turned copies; leave tile and rotations "
                 "out, or use scorer 'nearest'"
@@ -201,7 +201,22 @@ class Scoring:
             tile=config.tile,
             roi=config.roi,
             ignore=config.ignore,
+            white_level=config.white_level,
+            adapt=config.adapt,
+            mild_changes=config.mild_changes,
         )
+
+    @property
+    def reader(self) -> Reader:
+        """How pictures are read. A white level that is found from the references is 65535 as long as there are none."""
+        return self._reader_for(self.memory)
+
+    def _reader_for(self, memory: ReferenceMemory | None) -> Reader:
+        white = self.config.white_level
+        if isinstance(white, str):
+            found = None if memory is None else memory.settings.white_level
+            white = None if isinstance(found, str) else found
+        return Reader(self.config.max_pixels, white)
 
     def _scorer(
         self,
@@ -243,11 +258,14 @@ class Scoring:
             memory=memory,
             text_weight=self.text_weight,
             top_share=config.top_share,
-            tile=config.tile,
+            tile=config.tile or None,
             tile_overlap=config.tile_overlap,
+            light=None if memory is None else memory.light,
+            tile_long=config.tile is None and not find_method(self.scorer).same_framing,
             maps=maps,
             batch_size=batch_size,
             roi=config.look,
+            white_level=self._reader_for(memory).white_level,
         )
 
     def _prediction(
@@ -259,6 +277,7 @@ class Scoring:
         bounds: tuple[Thresholds, Calibration | None],
         noun: str,
         seconds: float,
+        notes: tuple[str, ...] = (),
     ) -> Prediction:
         thresholds, calibration = bounds
         p_value = {} if calibration is None else {"p_value": calibration.p_value(scored.score)}
@@ -279,7 +298,9 @@ class Scoring:
             undecided=why_undecided(1) if thresholds.image is None else "",
             min_area=config.min_area,
             roi=config.look,
-            _read=partial(read_image, source, max_pixels=config.max_pixels),
+            differs=() if self.memory is None else self.memory.differs(picture if config.look is None else config.look.cut(picture)[0]),
+            warnings=notes,
+            _read=partial(self.reader, source),
         )
 
     def _weight_beside(self, settings: MutualSettings) -> float:
@@ -312,5 +333,5 @@ class Scoring:
             undecided=judged.undecided if threshold is None else "",
             min_area=config.min_area,
             roi=judged.roi,
-            _read=partial(read_image, judged.source, max_pixels=config.max_pixels),
+            _read=partial(self.reader, judged.source),
         )

@@ -133,6 +133,12 @@ class CachedBackbone(_Cached):
         """See `vlad.backbones.base.Backbone.encode_text`."""
         return cast("Tensor", self._backbone.encode_text(sentences))
 
+    def __getattr__(self, name: str) -> Any:
+        """What the model itself knows beyond the protocol, such as how many tokens a sentence has."""
+        if name in ("count_tokens", "most_tokens"):
+            return getattr(self._backbone, name)
+        raise AttributeError(name)
+
     def _find(self, key: str, parts: Sequence[str]) -> dict[str, Tensor] | None:
         found = self._read(key, parts)
         if found is None or any("values" not in tensors for tensors in found.values()):

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vlad.errors import ConfigError, ImageReadError, warn
-from vlad.pictures.reading import ImageSource
+from vlad.errors import ConfigError, ImageReadError, noting, warn
+from vlad.pictures.reading import ImageSource, Reader
 from vlad.pictures.roi import Roi, read_where
 
+Read = tuple[ImageSource, np.ndarray | ImageReadError, tuple[str, ...]]
 _BATCH_PIXELS = 50_000_000  # a batch of large pictures is full at 150 MB
 
 
@@ -36,15 +37,16 @@ def check_reading(batch_size: int, on_error: str) -> None:
 
 
 def read_batches(
-    images: Iterable[ImageSource], batch_size: int, *, on_error: str, max_pixels: int, roi: Roi | None = None
-) -> Iterator[list[tuple[ImageSource, np.ndarray | ImageReadError]]]:
-    """Each picture, or with `on_error` "return" why it could not be read, beside its source, `batch_size` at a time; large pictures fill
-    a batch sooner. A picture of which nothing lies in the `roi` cannot be read either."""
-    batch: list[tuple[ImageSource, np.ndarray | ImageReadError]] = []
+    images: Iterable[ImageSource], batch_size: int, *, on_error: str, read: Reader, roi: Roi | None = None
+) -> Iterator[list[Read]]:
+    """Each picture, or with `on_error` "return" why it could not be read, beside its source and what was noted about it, `batch_size` at a
+    time; large pictures fill a batch sooner. A picture of which nothing lies in the `roi` cannot be read either."""
+    batch: list[Read] = []
     pixels = 0
     for source in images:
-        picture = _read(source, on_error, max_pixels, roi)
-        batch.append((source, picture))
+        with noting() as notes:
+            picture = _read(source, on_error, read, roi)
+        batch.append((source, picture, tuple(notes)))
         pixels += picture.size // 3 if isinstance(picture, np.ndarray) else 0
         if len(batch) == batch_size or pixels >= _BATCH_PIXELS:
             yield batch
@@ -53,9 +55,9 @@ def read_batches(
         yield batch
 
 
-def _read(source: ImageSource, on_error: str, max_pixels: int, roi: Roi | None) -> np.ndarray | ImageReadError:
+def _read(source: ImageSource, on_error: str, read: Reader, roi: Roi | None) -> np.ndarray | ImageReadError:
     try:
-        picture = read_where(source, roi, max_pixels=max_pixels)
+        picture = read_where(source, roi, read)
     except ImageReadError as error:
         if on_error == "raise":
             raise

@@ -19,9 +19,10 @@ from typing import IO
 
 import numpy as np
 
-from vlad.errors import ImageReadError
+from vlad.errors import ImageReadError, noting, warn
 
-_ASKED, _TOLD = struct.Struct("<QQ"), struct.Struct("<?QQ")  # bytes, max_pixels; is there a picture, height and width or letters and 0
+_ASKED, _TOLD = struct.Struct("<QQQ"), struct.Struct("<?QQQ")  # bytes, max_pixels, white level or 0; is there a picture, its height and
+# width or letters and 0, and letters of notes
 _MEMORY_A_PIXEL, _MEMORY = 32, 2**28  # bytes; the reader itself takes up to 20 a pixel
 _CODE = "import sys; sys.path.append(sys.argv[1]); from vlad.pictures.isolated import work; work()"
 
@@ -34,8 +35,8 @@ class IsolatedReader:
         for _ in range(processes):
             self._idle.put(None)
 
-    def read(self, data: bytes, *, max_pixels: int, seconds: float, wait: float) -> np.ndarray:
-        """As `read_image`, without its warnings.
+    def read(self, data: bytes, *, max_pixels: int, seconds: float, wait: float, white_level: int | None = None) -> np.ndarray:
+        """As `read_image`, its warnings included.
 
         Args:
             seconds: that the decoder may take.
@@ -52,7 +53,7 @@ class IsolatedReader:
         try:
             if process is None or process.poll() is not None:
                 process = _start()
-            return _ask(process, data, max_pixels, seconds)
+            return _ask(process, data, max_pixels, seconds, white_level)
         finally:
             self._idle.put(process)
 
@@ -83,7 +84,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _ask(process: subprocess.Popen[bytes], data: bytes, max_pixels: int, seconds: float) -> np.ndarray:
+def _ask(process: subprocess.Popen[bytes], data: bytes, max_pixels: int, seconds: float, white_level: int | None) -> np.ndarray:
     assert process.stdin is not None and process.stdout is not None
     late = threading.Event()
 
@@ -95,11 +96,12 @@ def _ask(process: subprocess.Popen[bytes], data: bytes, max_pixels: int, seconds
     timer.daemon = True
     try:
         timer.start()
-        process.stdin.write(_ASKED.pack(len(data), max_pixels))
+        process.stdin.write(_ASKED.pack(len(data), max_pixels, white_level or 0))
         process.stdin.write(data)
         process.stdin.flush()
-        there, first, second = _TOLD.unpack(_exactly(process.stdout, _TOLD.size))
+        there, first, second, letters = _TOLD.unpack(_exactly(process.stdout, _TOLD.size))
         answer = _exactly(process.stdout, first * second * 3 if there else first)
+        notes = _exactly(process.stdout, letters).decode()
     except (OSError, EOFError) as error:
         _end(process)
         why = f"takes more than {seconds:.0f} s to decode" if late.is_set() else "made its decoder fail"
@@ -111,6 +113,8 @@ def _ask(process: subprocess.Popen[bytes], data: bytes, max_pixels: int, seconds
         timer.cancel()
     if not there:
         raise ImageReadError(answer.decode())
+    for note in notes.splitlines():
+        warn(note)
     return np.frombuffer(answer, np.uint8).reshape(first, second, 3)
 
 
@@ -135,23 +139,25 @@ def work() -> None:
     sys.stdout = sys.stderr  # a stray word would be taken for an answer
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            length, max_pixels = _ASKED.unpack(_exactly(asked, _ASKED.size))
+            length, max_pixels, white = _ASKED.unpack(_exactly(asked, _ASKED.size))
             data = bytes(_exactly(asked, length))
             _limit_memory(_MEMORY + _MEMORY_A_PIXEL * max_pixels)
-            told.writelines(_answer(data, max_pixels))
+            told.writelines(_answer(data, max_pixels, white or None))
             told.flush()
             del data
 
 
-def _answer(data: bytes, max_pixels: int) -> tuple[bytes, bytes | memoryview]:
+def _answer(data: bytes, max_pixels: int, white_level: int | None) -> tuple[bytes, bytes | memoryview, bytes]:
     from vlad.pictures.reading import read_image
 
     try:
-        picture = read_image(data, max_pixels=max_pixels)
-        return _TOLD.pack(True, *picture.shape[:2]), picture.data.cast("B")
+        with noting() as said:
+            picture = read_image(data, max_pixels=max_pixels, white_level=white_level)
+        notes = "\n".join(note.removeprefix("bytes: ") for note in said).encode()
+        return _TOLD.pack(True, *picture.shape[:2], len(notes)), picture.data.cast("B"), notes
     except (ImageReadError, MemoryError) as error:
         text = (str(error).removeprefix("bytes: ") or "takes too much memory; make it smaller").encode()
-        return _TOLD.pack(False, len(text), 0), text
+        return _TOLD.pack(False, len(text), 0, 0), text, b""
 
 
 def _limit_memory(more: int) -> None:

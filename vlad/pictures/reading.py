@@ -5,8 +5,9 @@ gives the same pixel in every picture, because a reference and a query that were
 
 | source                           | becomes                                                                                        |
 |----------------------------------|------------------------------------------------------------------------------------------------|
-| 16 bits, grey                    | value / 65535, always; warns if the upper four bits are empty: `read_image(array / 4095)` helps |
-| 16 bits, RGB or with alpha       | the upper byte (Pillow's reduction, at most one level away from value / 65535)                  |
+| 16 bits, grey or colour          | value / `white_level`, or 65535, always; warns if the upper four bits are empty                 |
+| 32 bits, colour TIFF             | value / the greatest                                                                            |
+| DICOM, raw of cameras            | see `vlad.pictures.special`; they need `pip install 'vlad-anomaly[formats]'`                    |
 | 12-bit TIFF, PGM with a maxval   | value / the maximum that the file states                                                        |
 | 32-bit integers                  | as 16 bits if within [0, 65535] (Pillow keeps 16-bit PGM so), else stretched as below           |
 | float                            | [0, 1] is black to white; any other range of a file is stretched to its own extremes, and warns |
@@ -27,7 +28,8 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -36,7 +38,9 @@ from PIL import ExifTags, Image
 
 from vlad.errors import ImageReadError, warn
 from vlad.pictures import netpbm
+from vlad.pictures.deep import read_deep
 from vlad.pictures.headers import MOST_SCANS, count_scans, first_frame_of_gif
+from vlad.pictures.special import DICOM_SUFFIXES, RAW_SUFFIXES, read_special
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +60,7 @@ _FORMATS = {
     "PPM": ("PpmImagePlugin", (".pbm", ".pgm", ".ppm", ".pnm", ".pfm")),
     "JPEG2000": ("Jpeg2KImagePlugin", (".jp2", ".j2k", ".jpx")),
 }
-IMAGE_SUFFIXES = tuple(suffix for _, suffixes in _FORMATS.values() for suffix in suffixes)
+IMAGE_SUFFIXES = (*(suffix for _, suffixes in _FORMATS.values() for suffix in suffixes), *DICOM_SUFFIXES)
 
 _REASONS: dict[type[Exception], str] = {
     FileNotFoundError: "there is no such file; check the path",
@@ -68,7 +72,7 @@ _REASONS: dict[type[Exception], str] = {
 _UPRIGHT = {2: (0, 0, 1), 3: (0, 1, 1), 4: (0, 1, 0), 5: (1, 0, 0), 6: (1, 0, 1), 7: (1, 1, 1), 8: (1, 1, 0)}
 
 
-def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: int = 16) -> np.ndarray:
+def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: int = 16, white_level: int | None = None) -> np.ndarray:
     """Read one picture as displayed: uint8 (H, W, 3) RGB, a new array. The table above says how each kind is brought there.
 
     Args:
@@ -77,6 +81,8 @@ def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: 
         max_pixels: larger pictures are refused from their header, before anything is decoded; replaces Pillow's process-wide limit.
             Reading takes up to 20 bytes a pixel, 2 GB at this limit.
         min_size: smallest side in pixels.
+        white_level: what is white in values of 16 bits that do not say so themselves, e.g. 4095 of a camera with 12 bits, from 255 to
+            65535; None takes 65535.
 
     Raises:
         ImageReadError: names the source and says why it could not be read and what to do.
@@ -87,7 +93,38 @@ def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: 
         picture = _open(source, files, check_size)
         height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
         check_size(width, height)
-        return _array_to_rgb(picture, name) if isinstance(picture, np.ndarray) else _pil_to_rgb(picture, name)
+        if isinstance(picture, np.ndarray):
+            return _array_to_rgb(picture, name, white_level)
+        return _pil_to_rgb(picture, name, white_level)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How the pictures of a detector are read; see `read_image`."""
+
+    max_pixels: int = 100_000_000
+    white_level: int | None = None
+
+    def __call__(self, source: ImageSource) -> np.ndarray:
+        return read_image(source, max_pixels=self.max_pixels, white_level=self.white_level)
+
+
+DEFAULT_READER = Reader()
+_WHITE_LEVELS = (1023, 4095, 16383, 65535)  # of cameras of 10, 12, 14 and 16 bits
+
+
+def find_white_level(sources: Iterable[ImageSource], *, max_pixels: int = 100_000_000) -> int | None:
+    """The white level of a camera, from pictures of 16 bits: the least of 10, 12, 14 and 16 bits that none of them goes beyond. None if
+    there is no picture of 16 bits; what cannot be read is passed over."""
+    highest = None
+    for source in sources:
+        with contextlib.suppress(Exception), contextlib.ExitStack() as files:
+            check_size = functools.partial(_check_size, max_pixels=max_pixels, min_size=1)
+            picture = _open(source, files, check_size)
+            values = np.asarray(picture) if isinstance(picture, np.ndarray) or picture.mode.startswith("I") else None
+            if values is not None and values.dtype.kind in "ui" and values.dtype.itemsize > 1:
+                highest = max(highest or 0, int(values.max()))
+    return None if highest is None else next((level for level in _WHITE_LEVELS if highest <= level), None)
 
 
 def _check_size(width: int, height: int, *, max_pixels: int, min_size: int) -> None:
@@ -147,7 +184,7 @@ def _explaining(name: str) -> Iterator[None]:
 def _open(source: Any, files: contextlib.ExitStack, check_size: Callable[[int, int], None]) -> Image.Image | np.ndarray:
     """A PIL image of which nothing but the header was read, or an array (H, W) or (H, W, C)."""
     if isinstance(source, (str, os.PathLike)):
-        return _open_file(files.enter_context(Path(source).open("rb")), check_size)
+        return _open_file(files.enter_context(Path(source).open("rb")), check_size, os.fsdecode(source))
     tensor: Any = getattr(sys.modules.get("torch"), "Tensor", ())  # who holds a tensor has imported torch, nobody else waits for it
     if isinstance(source, tensor):
         if source.ndim != 3 or source.shape[0] not in (1, 3, 4):
@@ -168,11 +205,16 @@ def _open(source: Any, files: contextlib.ExitStack, check_size: Callable[[int, i
     return _open_file(io.BytesIO(source), check_size)
 
 
-def _open_file(file: IO[bytes], check_size: Callable[[int, int], None]) -> Image.Image:
+def _open_file(file: IO[bytes], check_size: Callable[[int, int], None], name: str = "") -> Image.Image | np.ndarray:
     """`Image.open` would warn or raise above a limit that only process-wide settings change, so the plugins are asked directly."""
-    head = file.read(32)
+    head = file.read(132)
     if not head:
         raise ImageReadError("is empty (0 bytes); copy or export it again")
+    if (special := read_special(file, head, name, check_size)) is not None:
+        return special
+    if (deep := read_deep(file, head, check_size)) is not None:
+        return _upright(deep, file)
+    head = head[:32]
     for name, (plugin, _) in _FORMATS.items():
         importlib.import_module(f"PIL.{plugin}")
         factory, accept = Image.OPEN[name]
@@ -188,21 +230,41 @@ def _open_file(file: IO[bytes], check_size: Callable[[int, int], None]) -> Image
     raise ImageReadError(f"is none of {' '.join(_FORMATS)}, it starts with {head!r}; convert a PDF or HEIC, fetch a Git LFS pointer")
 
 
-def _pil_to_rgb(image: Image.Image, name: str) -> np.ndarray:
+def _upright(pixels: np.ndarray, file: IO[bytes]) -> np.ndarray:
+    """An array turned as the file's orientation says."""
+    try:
+        with Image.open(file) as image:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # see below
+        orientation = 1
+    return _turned(pixels, orientation)
+
+
+def _turned(pixels: np.ndarray, orientation: Any) -> np.ndarray:
+    transpose, flip, mirror = _UPRIGHT.get(orientation, (0, 0, 0))
+    pixels = pixels.swapaxes(0, 1) if transpose else pixels
+    return np.ascontiguousarray(pixels[:: 1 - 2 * flip, :: 1 - 2 * mirror])
+
+
+def _pil_to_rgb(image: Image.Image, name: str, white_level: int | None) -> np.ndarray:
     if image.format == "TIFF" and getattr(image, "tile", None):  # it would ask Pillow's limit before it makes this canvas
         tags = image.tag_v2  # type: ignore[attr-defined]
         image.im = Image.new(image.mode, (tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]), None).im
-    if image.format == "PPM" and getattr(image, "tile", None):
+    is_stated = image.format == "PPM"  # netpbm scales values by the maximum that the file states
+    if is_stated and getattr(image, "tile", None):
         image = netpbm.decode(image)
     image.load()  # turns a TIFF upright, and then it has no orientation any more
     deep = image.mode in ("I", "F") or image.mode.startswith("I;16")
-    pixels = _array_to_rgb(_reduce_depth(image, name), name) if deep else np.array(_flatten(image))
+    pixels = (
+        _array_to_rgb(_reduce_depth(image, name, 65535 if is_stated else white_level, is_stated), name)
+        if deep
+        else np.array(_flatten(image))
+    )
     try:
-        transpose, flip, mirror = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1), (0, 0, 0))
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a broken EXIF block tells nothing about the picture, which is then shown as stored, as viewers do
-        transpose, flip, mirror = 0, 0, 0
-    pixels = pixels.swapaxes(0, 1) if transpose else pixels
-    return np.ascontiguousarray(pixels[:: 1 - 2 * flip, :: 1 - 2 * mirror])
+        orientation = 1
+    return _turned(pixels, orientation)
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -214,7 +276,7 @@ def _flatten(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _reduce_depth(image: Image.Image, name: str) -> np.ndarray:
+def _reduce_depth(image: Image.Image, name: str, white_level: int | None, is_stated: bool) -> np.ndarray:
     """uint8 (H, W) from modes I;16 (uint16), I (int32) and F (float32)."""
     values = stored = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
@@ -222,21 +284,26 @@ def _reduce_depth(image: Image.Image, name: str) -> np.ndarray:
         values = stored / 4095
     elif stored.dtype.kind == "i":
         values = stored.astype(np.uint16 if stored.min() >= 0 and stored.max() <= 65535 else np.float64)
-    grey = _to_uint8(values, name, stretch=True)
+    grey = _to_uint8(values, name, stretch=True, white_level=white_level, is_stated=is_stated)
     if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # white is zero, which Pillow honours up to 8 bits only
         grey = 255 - grey
     transparent = image.info.get("transparency")
     return np.where(stored == transparent, np.uint8(255), grey) if isinstance(transparent, int) else grey
 
 
-def _array_to_rgb(values: np.ndarray, name: str) -> np.ndarray:
-    pixels = _to_uint8(values, name)
+def _array_to_rgb(values: np.ndarray, name: str, white_level: int | None = None) -> np.ndarray:
+    if values.dtype == np.uint16 and values.ndim == 3 and values.shape[2] == 4:  # what is transparent has no white level
+        alpha = ((values[..., 3:].astype(np.uint32) + 128) // 257).astype(np.uint8)
+        values = np.concatenate([_to_uint8(values[..., :3], name, white_level=white_level), alpha], axis=2)
+    pixels = _to_uint8(values, name, white_level=white_level)
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
     return np.array(pixels if pixels.shape[2] == 3 else _flatten(Image.fromarray(pixels)), order="C")
 
 
-def _to_uint8(values: np.ndarray, name: str, *, stretch: bool = False) -> np.ndarray:
+def _to_uint8(
+    values: np.ndarray, name: str, *, stretch: bool = False, white_level: int | None = None, is_stated: bool = False
+) -> np.ndarray:
     """The nearest level, in the same shape; floats must lie in [0, 1] up to what still rounds to a level, or are stretched to it."""
     if values.dtype in (np.uint8, np.bool_):
         return values if values.dtype == np.uint8 else values * np.uint8(255)
@@ -244,8 +311,17 @@ def _to_uint8(values: np.ndarray, name: str, *, stretch: bool = False) -> np.nda
         raise ImageReadError(f"has dtype {values.dtype}, expected uint8, uint16, bool or float in [0, 1]; convert it")
     low, high = values.min(), values.max()
     if values.dtype.kind == "u":
-        if 0 < high < 4096:
-            warn(f"{name}: nearly black, its 16-bit maximum is {high}; if 4095 is white, `read_image(array / 4095)`")
+        if white_level is not None and white_level != 65535:
+            if high > white_level:
+                warn(f"{name}: brighter than white, its maximum is {high} and white is {white_level}; give the camera's white level")
+            bright = np.minimum(values, white_level).astype(np.uint32) * 255
+            return ((2 * bright + white_level) // (2 * white_level)).astype(np.uint8)
+        if 0 < high < 16384 and not is_stated:
+            level = next(level for level in _WHITE_LEVELS if high <= level)
+            warn(
+                f"{name}: {'nearly black' if high < 4096 else 'dark'}, its 16-bit maximum is {high}; if {level} is white there, set "
+                f"white_level={level} (--white {level}), or --white auto to find it from the references"
+            )
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not np.isfinite([low, high]).all():
         raise ImageReadError("holds NaN or infinite values; replace them first")
@@ -265,7 +341,7 @@ def _expand(path: Path, text: str, recursive: bool) -> list[Path]:
     elif glob.has_magic(text):
         hits = [Path(hit) for hit in glob.glob(text, recursive=True)]  # noqa: PTH207  pathlib's finds hidden files, no absolute pattern
         found = [picture for hit in hits for picture in (_pictures_in(hit, recursive) if hit.is_dir() else [hit])]
-        found = [picture for picture in found if picture.name.lower().endswith(IMAGE_SUFFIXES)]
+        found = [picture for picture in found if picture.name.lower().endswith((*IMAGE_SUFFIXES, *RAW_SUFFIXES))]
     else:
         raise FileNotFoundError(text)
     if not found:
@@ -278,12 +354,14 @@ def _pictures_in(folder: Path, recursive: bool) -> list[Path]:
         raise error  # os.walk passes over an unreadable folder in silence, and pictures would be missing without a word
 
     found: list[Path] = []
+    raw: list[Path] = []  # a camera writes them beside its JPEGs, and each picture is to be taken once
     for root, subfolders, names in os.walk(folder, onerror=fail):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [Path(root, name) for name in names if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
-        if found and not recursive and Path(root) == folder:
+        raw += [Path(root, name) for name in names if name.lower().endswith(RAW_SUFFIXES) and not name.startswith(".")]
+        if (found or raw) and not recursive and Path(root) == folder:
             break
-    return found
+    return found or raw
 
 
 def _natural_key(path: Path) -> tuple[list[list[str | int]], str]:

@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError
-from vlad.pictures.reading import describe_source, read_image
+from vlad.pictures.reading import Reader, describe_source, read_image
 
 _MASK = "mask:"
 _WANTED = "a box 'x,y,w,h' (pixels, or shares such as 0.1,0.1,0.8,0.5), the file of a mask (white where it applies), or several with ';'"
@@ -111,13 +111,13 @@ class Roi:
         return painted, inside
 
 
-def read_where(source: Any, roi: Roi | None, *, max_pixels: int) -> np.ndarray:
+def read_where(source: Any, roi: Roi | None, read: Reader) -> np.ndarray:
     """As `read_image`, whole.
 
     Raises:
         ImageReadError: it cannot be read, nothing of it lies in the `roi`, or a mask is of pictures of another shape.
     """
-    picture = read_image(source, max_pixels=max_pixels)
+    picture = read(source)
     if roi is not None:
         try:
             roi.mask((picture.shape[0], picture.shape[1]))

@@ -54,6 +54,20 @@ def slight_changes(picture: np.ndarray) -> Iterator[np.ndarray]:
     yield np.clip(np.rint(picture + noise), 0, 255).astype(np.uint8)
 
 
+def camera_changes(picture: np.ndarray) -> Iterator[np.ndarray]:
+    """Five views uint8 (H, W, 3) as the same camera takes them on another day: darker, brighter, out of focus, compressed, and moved by two
+    hundredths of the shorter side. Nothing is random."""
+    height, width = picture.shape[:2]
+    yield cv2.convertScaleAbs(picture, alpha=0.85, beta=0)
+    yield cv2.convertScaleAbs(picture, alpha=1.15, beta=0)
+    yield cv2.GaussianBlur(picture, (0, 0), max(0.7, min(height, width) / 400))
+    _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 40])
+    compressed = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert compressed is not None  # it was made here
+    yield np.ascontiguousarray(compressed[..., ::-1])
+    yield _warp(picture, right=0.02 * min(height, width), down=0.02 * min(height, width))[0]
+
+
 def mirrored(picture: np.ndarray) -> Iterator[np.ndarray]:
     """The picture uint8 (H, W, 3) left to right and upside down. Beside one reference alone each scores about as high as another good
     picture does (on procedural lines within a third either way): it shows the same material and parts, none of it in the same place."""

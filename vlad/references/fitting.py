@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError
+from vlad.pictures.appearance import Appearance, mean_light, measure
 from vlad.pictures.batches import is_one_picture
-from vlad.pictures.reading import describe_source, find_images, read_image
+from vlad.pictures.reading import DEFAULT_READER, Reader, describe_source, find_images
 from vlad.pictures.roi import read_where
 from vlad.references.augment import mirrored, slight_changes
 from vlad.references.calibration import FEW, Calibration
@@ -28,7 +29,7 @@ _KEPT_BYTES = 512 * 2**20  # decoded pictures are kept up to here while fitting;
 
 
 def fit_memory(
-    memory: ReferenceMemory, encoder: Encoder, scorer: PictureScorer, sources: Any, *, on_error: str = "warn", max_pixels: int = 100_000_000
+    memory: ReferenceMemory, encoder: Encoder, scorer: PictureScorer, sources: Any, *, on_error: str = "warn", read: Reader = DEFAULT_READER
 ) -> FitReport:
     """Add the pictures of `sources` to `memory` and calibrate it anew. The order of the pictures never matters.
 
@@ -38,7 +39,7 @@ def fit_memory(
         scorer: scores pictures against `memory` under the conditions that its thresholds are for.
         sources: pictures, folders, or a mixture; see `read_image`.
         on_error: an unreadable picture is reported ("warn") or raises its ImageReadError ("raise").
-        max_pixels: larger pictures are refused.
+        read: how pictures are read.
 
     Raises:
         ImageReadError: no picture could be read, or one could not and `on_error` is "raise".
@@ -46,7 +47,6 @@ def fit_memory(
     """
     if on_error not in ("warn", "raise"):
         raise ConfigError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
-    read = partial(read_image, max_pixels=max_pixels)
     known = {reference.sha256 for reference in memory.references.values()}
     found: dict[str, Reference] = {}
     failed: list[ImageReadError] = []
@@ -54,9 +54,10 @@ def fit_memory(
     given: dict[str, int] = {}
     ranks: dict[str, str] = {}
     seen = _Seen()
+    looks: dict[str, Appearance] = {}
     for number, source in enumerate(each_picture(sources, failed, on_error)):
         try:
-            picture = read_where(source, scorer.roi, max_pixels=max_pixels)
+            picture = read_where(source, scorer.roi, read)
         except ImageReadError as error:
             if on_error == "raise":
                 raise
@@ -70,6 +71,7 @@ def fit_memory(
             found[reference.sha256] = reference
             given[reference.sha256] = number + 1
             ranks[reference.sha256] = reference.sha256 if scorer.roi is None else fingerprint(scorer.roi.cut(picture)[0])
+            looks[reference.sha256] = measure(picture if scorer.roi is None else scorer.roi.cut(picture)[0])
             seen.keep(reference, picture)
     if not found and not duplicates:
         if failed:
@@ -82,7 +84,11 @@ def fit_memory(
         memory.settle(len(memory.references) + len(found))
         # Sorted, so that the order in which they were given never matters, to a coreset neither; and by what counts of them alone.
         ordered = [found[key] for key in sorted(found, key=lambda key: (ranks[key], key))]
+        if memory.settings.adapt is not None and memory.light is None:
+            memory.light = mean_light(list(looks.values()))
+            scorer = replace(scorer, light=memory.light)
         memory.add(((reference, seen.again(reference)) for reference in ordered), encoder, scorer.parts)
+        memory.appearances |= {number: looks[one.sha256] for number, one in memory.references.items() if one.sha256 in looks}
         if memory.settings.foreground and memory.foreground is None:
             notes.append("the part does not stand out from its background clearly enough; the whole picture is looked at")
     notes += calibrate(memory, scorer, seen=seen)
@@ -90,7 +96,7 @@ def fit_memory(
     return FitReport(tuple(failed), tuple(duplicates), tuple(notes))
 
 
-def forget(memory: ReferenceMemory, scorer: PictureScorer, references: Any, *, max_pixels: int = 100_000_000) -> FitReport:
+def forget(memory: ReferenceMemory, scorer: PictureScorer, references: Any, *, read: Reader = DEFAULT_READER) -> FitReport:
     """Remove references, given as pictures or as `Reference`s, from `memory` in place, and calibrate it anew.
 
     Raises:
@@ -102,7 +108,7 @@ def forget(memory: ReferenceMemory, scorer: PictureScorer, references: Any, *, m
             raise ConfigError(
                 f"expected pictures or entries of detector.references, got the number {item}; write detector.references[{item}]"
             )
-        wanted = item.sha256 if isinstance(item, Reference) else fingerprint(read_image(item, max_pixels=max_pixels))
+        wanted = item.sha256 if isinstance(item, Reference) else fingerprint(read(item))
         numbers = [number for number, reference in memory.references.items() if reference.sha256 == wanted]
         if not numbers:
             raise ConfigError(f"{describe_source(item)} is not among the {count} references; see detector.references")

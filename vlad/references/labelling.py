@@ -13,7 +13,7 @@ import numpy as np
 from vlad.errors import ConfigError, ImageReadError
 from vlad.metrics.streaming import BINS, bin_of
 from vlad.pictures.masks import find_mask, read_mask
-from vlad.pictures.reading import describe_source, read_image
+from vlad.pictures.reading import DEFAULT_READER, Reader, describe_source
 from vlad.pictures.roi import read_where
 from vlad.references.fitting import each_picture
 from vlad.references.labels import Labelled, Labels
@@ -47,7 +47,7 @@ def label(
     start: float | None = None,
     calibration: Calibration | None = None,
     before: Labels | None = None,
-    max_pixels: int = 100_000_000,
+    read: Reader = DEFAULT_READER,
     on_error: str = "warn",
 ) -> tuple[Labels, list[ImageReadError]]:
     """Score labelled pictures. A reference among the good ones is scored against the other references.
@@ -62,7 +62,7 @@ def label(
         fpr_limit, start: see `Labels`.
         calibration: of the references, under the scorer's conditions; None without.
         before: labels to add these to.
-        max_pixels, on_error: as of `fit_memory`.
+        read, on_error: as of `fit_memory`.
 
     Returns:
         The labels, and why a picture could not be read, one error each.
@@ -82,7 +82,7 @@ def label(
     only = next(iter(memory.references.values())).sha256 if memory is not None and len(memory.references) == 1 else None
     fresh: dict[str, _Item] = {}
     for is_anomalous, given in ((False, good), (True, bad)):
-        for item in _items(given, masks if is_anomalous else None, is_anomalous, failed, on_error, max_pixels, scorer.roi):
+        for item in _items(given, masks if is_anomalous else None, is_anomalous, failed, on_error, read, scorer.roi):
             if not is_anomalous and only is not None and item.picture.sha256 == only:
                 continue  # it has no others to be compared with, and lies at no distance from itself
             if is_anomalous and memory is not None and any(one.sha256 == item.picture.sha256 for one in memory.references.values()):
@@ -173,7 +173,7 @@ def own_scores(memory: ReferenceMemory | None, calibration: Calibration | None, 
 
 
 def _items(
-    given: Any, masks: Any, is_anomalous: bool, failed: list[ImageReadError], on_error: str, max_pixels: int, roi: Roi | None
+    given: Any, masks: Any, is_anomalous: bool, failed: list[ImageReadError], on_error: str, read: Reader, roi: Roi | None
 ) -> Iterator[_Item]:
     """Pictures as they are read, each with its mask, which a list of masks gives by place."""
     by_place = None if masks is None or isinstance(masks, (str, Path)) else list(masks)
@@ -186,16 +186,14 @@ def _items(
         )
     for number, source in enumerate(each_picture(given, failed, on_error)):
         try:
-            picture = read_where(source, roi, max_pixels=max_pixels)
+            picture = read_where(source, roi, read)
         except ImageReadError as error:
             if on_error == "raise":
                 raise
             failed.append(error)
             continue
         path = str(source) if isinstance(source, (str, Path)) else None
-        reference = Reference(
-            path, fingerprint(picture), (picture.shape[0], picture.shape[1]), partial(read_image, source, max_pixels=max_pixels)
-        )
+        reference = Reference(path, fingerprint(picture), (picture.shape[0], picture.shape[1]), partial(read, source))
         mask = None
         if by_place is not None:
             mask = by_place[number]
@@ -221,7 +219,7 @@ def _scored(scorer: PictureScorer, memory: ReferenceMemory | None, items: Iterab
     found, pixels = [], _Pixels()
     for item in items:
         number = None if item.is_anomalous else numbers.get(item.picture.sha256)
-        (scored,) = scorer.score([item.picture.again()], without=number)
+        (scored,) = scorer.score([item.picture.again(scorer.white_level)], without=number)
         if not item.is_anomalous or item.mask is not None:
             pixels.count(scored, _truth(item), describe_source(item.picture.path or "a picture"))
         found.append(Labelled(item.picture, item.is_anomalous, scored.score, item.mask if isinstance(item.mask, str) else _path(item.mask)))

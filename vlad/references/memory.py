@@ -12,9 +12,9 @@ import numpy as np
 
 from vlad.config import DetectorConfig
 from vlad.errors import ConfigError, ImageReadError
-from vlad.pictures.reading import read_image
+from vlad.pictures.reading import Reader
 from vlad.pictures.roi import Part
-from vlad.references.augment import turned_parts, valid_patches
+from vlad.references.augment import camera_changes, turned_parts, valid_patches
 from vlad.references.calibration import Calibration
 from vlad.scoring.base import PATCHES, window_bank
 from vlad.scoring.methods import find_method
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.encoder import Encoder, View
+    from vlad.pictures.appearance import Appearance
     from vlad.scoring.base import Bank, Comparison
     from vlad.scoring.coreset import CoresetLoss
     from vlad.scoring.foreground import Foreground
@@ -52,8 +53,11 @@ class Reference:
         """Its absolute path, or a word on where else it came from."""
         return "a picture given as data" if self.path is None else os.path.abspath(self.path)  # noqa: PTH100  resolve() would follow links
 
-    def again(self) -> np.ndarray:
+    def again(self, white_level: int | None = None) -> np.ndarray:
         """The picture uint8 (H, W, 3), read again.
+
+        Args:
+            white_level: that it was read with; see `read_image`.
 
         Raises:
             ImageReadError: it is gone, has changed, or came as data that is not kept.
@@ -61,7 +65,7 @@ class Reference:
         if self.read is not None:
             picture = self.read()
         elif self.path is not None:
-            picture = read_image(self.path, max_pixels=self.size[0] * self.size[1])
+            picture = Reader(self.size[0] * self.size[1], white_level)(self.path)
         else:
             raise ImageReadError("a reference that came as data is not kept")
         if fingerprint(picture) != self.sha256:
@@ -105,6 +109,9 @@ class MemorySettings:
     tile: int | None = None
     roi: str | None = None
     ignore: str | None = None
+    white_level: int | str | None = None
+    adapt: str | None = None
+    mild_changes: bool = False
 
 
 class ReferenceMemory:
@@ -118,6 +125,8 @@ class ReferenceMemory:
         scores: by number of the reference, its own (image, pixel) scores behind the calibration.
         loss: what the coreset cost.
         grid: (rows, cols) of the references' patches, where the method compares place with place; else None.
+        appearances: by number, how each reference looks as a whole; of earlier versions there are none.
+        light: what every picture's light is matched to, where the settings say so.
     """
 
     def __init__(self, settings: MemorySettings) -> None:
@@ -132,6 +141,8 @@ class ReferenceMemory:
         self.loss: CoresetLoss = CoresetLoss()
         self.foreground: Foreground | None = None
         self.grid: tuple[int, int] | None = None
+        self.appearances: dict[int, Appearance] = {}
+        self.light: tuple[float, ...] | None = None
         self.banks: dict[str, Bank] = {name: self._method.new_bank() for name in self._bank_names()}
         self._next = 0
 
@@ -141,7 +152,8 @@ class ReferenceMemory:
         other.references, other.embeddings, other.scores = dict(self.references), dict(self.embeddings), dict(self.scores)
         other.calibration, other.loss, other.foreground = self.calibration, self.loss, self.foreground
         other.banks = {name: bank.copy() for name, bank in self.banks.items()}
-        other._next, other.grid = self._next, self.grid
+        other._next, other.grid, other.light = self._next, self.grid, self.light
+        other.appearances = dict(self.appearances)
         return other
 
     def settle(self, count: int) -> None:
@@ -197,6 +209,9 @@ class ReferenceMemory:
                     view = of_inside(seen, turned_inside)
                     pending.take(number, view, mask)
                     self._check_grid(view, "a reference")
+                    for changed in camera_changes(turned) if self.settings.mild_changes else ():
+                        (other,) = encoder.see([changed], patches=True, scales=self.scales, text=False)
+                        pending.take(number, of_inside(other, turned_inside), mask)
                     if is_first:
                         self.embeddings[number] = view.embedding
                         first.append(view)
@@ -209,8 +224,14 @@ class ReferenceMemory:
         """Forget a reference."""
         for bank in self.banks.values():
             bank.remove(number)
-        for kept in (self.references, self.embeddings, self.scores):
+        for kept in (self.references, self.embeddings, self.scores, self.appearances):
             kept.pop(number, None)
+
+    def differs(self, picture: np.ndarray) -> tuple[str, ...]:
+        """In which respects what counts of a picture lies beyond every reference, in words."""
+        from vlad.pictures.appearance import differences, measure
+
+        return differences(measure(picture), list(self.appearances.values())) if self.appearances else ()
 
     def compare(self, view: View, *, top_share: float, without: int | None = None) -> Comparison:
         """How far a view lies from the references, as if the one numbered `without` had never been added; see `Method.compare`.
@@ -251,6 +272,8 @@ class ReferenceMemory:
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "scores": {str(number): list(scores) for number, scores in self.scores.items()},
             "coreset_loss": asdict(self.loss),
+            "appearances": {str(number): asdict(one) for number, one in self.appearances.items()},
+            "light": None if self.light is None else list(self.light),
             "grid": None if self.grid is None else list(self.grid),
             "foreground_limit": None if self.foreground is None else self.foreground.limit,
         }
@@ -302,6 +325,11 @@ class ReferenceMemory:
         if entry.get("grid", None) is not None:
             rows, cols = entry.wholes("grid", 1, count=2)
             memory.grid = rows, cols
+        if entry.get("appearances", None) is not None:
+            for number, one in entry.by_number("appearances").items():
+                memory.appearances[number] = _appearance_from(Values(one, f"memory.appearances.{number}"))
+        if entry.get("light", None) is not None:
+            memory.light = entry.numbers("light", 0, 255)
         loss = entry.object("coreset_loss")
         memory.loss = CoresetLoss(loss.whole("tokens"), loss.whole("kept"), loss.number("radius", 0), loss.number("mean", 0))
         if entry.get("foreground_limit") is not None:
@@ -312,6 +340,17 @@ class ReferenceMemory:
 
     def _bank_names(self) -> list[str]:
         return [PATCHES, *map(window_bank, self.scales)]
+
+
+def _appearance_from(values: Values) -> Appearance:
+    """The inverse of `asdict`."""
+    from vlad.pictures.appearance import Appearance
+
+    height, width = values.wholes("size", 1, count=2)
+    light = values.numbers("light", 0, 255)
+    if not light:
+        raise ConfigError(f"{values.name}.light must hold numbers, got none")
+    return Appearance(light, values.number("sharpness", 0), values.number("blockiness", 0), (height, width))
 
 
 def _calibration_from(values: Values) -> Calibration:
@@ -333,10 +372,12 @@ def conditions_from(values: Values) -> Conditions:
     Raises:
         ConfigError: something is missing, or has another type or range.
     """
-    texts = {name: values.text(name, default=None, optional=True) for name in ("prompts", "noun", "roi", "ignore")}
+    texts = {name: values.text(name, default=None, optional=True) for name in ("prompts", "noun", "roi", "ignore", "adapt")}
     return Conditions(
         scorer=values.text("scorer"),
         top_share=values.number("top_share", 0, 1),
+        tile_long=values.flag("tile_long", default=False),
+        white_level=None if values.get("white_level", None) is None else values.whole("white_level", 255, 65535),
         tile=None if values.get("tile") is None else values.whole("tile", 1),
         tile_overlap=values.number("tile_overlap", 0, 1, optional=True),
         text_weight=values.number("text_weight", 0, 1),

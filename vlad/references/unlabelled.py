@@ -11,7 +11,7 @@ import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.batches import read_batches
-from vlad.pictures.reading import ImageSource, describe_source, read_image
+from vlad.pictures.reading import DEFAULT_READER, ImageSource, Reader, describe_source
 from vlad.pictures.roi import patches_inside
 from vlad.references.augment import turned_parts, valid_patches
 from vlad.references.beside import Opinion, join
@@ -148,7 +148,7 @@ def judge(
     settings: MutualSettings,
     *,
     batch_size: int = 8,
-    max_pixels: int = 100_000_000,
+    read: Reader = DEFAULT_READER,
     top_share: float = 0.01,
     on_error: str = "raise",
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -165,7 +165,7 @@ def judge(
         images: pictures, see `read_image`; the list of sources is kept, the pictures are not.
         encoder: the backbones; those that give patch tokens are used.
         settings: see there.
-        batch_size, max_pixels, on_error: as of `AnomalyDetector.predict`.
+        batch_size, read, on_error: as of `AnomalyDetector.predict`.
         top_share: share of the highest patch distances whose mean is the score.
         on_progress: called with the phase ("look", "turn" or "compare"), the number of pictures done and of all (0 while unknown).
         beside: scores and maps of pictures from references or words, to be joined with those from the other pictures; None leaves it at
@@ -182,14 +182,14 @@ def judge(
     sources = list(images)
     outcome: list[_Seen | ImageReadError] = []
     with TokenStore() as straight:
-        for batch in read_batches(sources, batch_size, on_error=on_error, max_pixels=max_pixels, roi=roi):
-            readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
+        for batch in read_batches(sources, batch_size, on_error=on_error, read=read, roi=roi):
+            readable = [picture for _, picture, _ in batch if isinstance(picture, np.ndarray)]
             cuts = [(picture, None) if roi is None else roi.cut(picture) for picture in readable]
             seen_cuts = encoder.see([picture for picture, _ in cuts], patches=True, text=False)
             views = (of_inside(view, inside) for view, (_, inside) in zip(seen_cuts, cuts, strict=True))
             others = None if beside is None else iter(beside(readable))
             parts = iter(cuts)
-            for source, picture in batch:
+            for source, picture, _ in batch:
                 if isinstance(picture, ImageReadError):
                     outcome.append(picture)
                     continue
@@ -209,7 +209,7 @@ def judge(
         bounds = {}
         for group in sorted({entry.group for entry in seen}):
             indices = [index for index, entry in enumerate(seen) if entry.group == group]
-            is_turned = _compare(seen, indices, straight, encoder, settings, max_pixels, top_share, tell, roi)
+            is_turned = _compare(seen, indices, straight, encoder, settings, read, top_share, tell, roi)
             if settings.rescore > 1 and len(indices) > 1:
                 _rescore([seen[index] for index in indices], settings.rescore)
             if beside is not None and len(indices) >= FEWEST:
@@ -265,7 +265,7 @@ def _compare(
     straight: TokenStore,
     encoder: Encoder,
     settings: MutualSettings,
-    max_pixels: int,
+    read: Reader,
     top_share: float,
     tell: Callable[[str, int, int], None],
     roi: Roi | None,
@@ -280,7 +280,7 @@ def _compare(
     sample = [keys[key] for key in sorted(keys)[:SAMPLE]]
     is_turned, share = settings.turned, settings.share
     if len(sample) > 1 and (is_turned is None or share is None):
-        turn = None if is_turned is False else lambda number: _turned_tokens(seen[sample[number]], encoder, max_pixels, roi)
+        turn = None if is_turned is False else lambda number: _turned_tokens(seen[sample[number]], encoder, read, roi)
         plan = choose_plan([straight[index][0] for index in sample], turn)
         is_turned = plan.angles > 1 if is_turned is None else is_turned
         share = plan.share if share is None else share
@@ -288,7 +288,7 @@ def _compare(
     is_there = not is_turned and len(indices) == len(straight)
     with nullcontext(straight) if is_there else TokenStore() as store:
         for done, index in enumerate([] if is_there else indices, start=1):
-            store.append([straight[index][0], *(_turned_tokens(seen[index], encoder, max_pixels, roi) if is_turned else [])])
+            store.append([straight[index][0], *(_turned_tokens(seen[index], encoder, read, roi) if is_turned else [])])
             if is_turned:
                 tell("turn", done, len(indices))
         found = mutual_distances(
@@ -310,13 +310,13 @@ def _compare(
     return bool(is_turned)
 
 
-def _turned_tokens(entry: _Seen, encoder: Encoder, max_pixels: int, roi: Roi | None) -> list[Tensor]:
+def _turned_tokens(entry: _Seen, encoder: Encoder, read: Reader, roi: Roi | None) -> list[Tensor]:
     """Tokens of a picture at the further angles, where its pixels are and count."""
     import torch
 
     from vlad.scoring.mutual import ANGLES, smooth
 
-    picture = read_image(entry.source, max_pixels=max_pixels)
+    picture = read(entry.source)
     part: Part = (picture, None) if roi is None else roi.cut(picture)
     found = []
     for turned, mask, inside in list(turned_parts(part, ANGLES))[1:]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlad.errors import ConfigError, ImageReadError
 from vlad.pictures.batches import is_one_picture
+from vlad.pictures.reading import DEFAULT_READER, Reader
 from vlad.references.fitting import each_picture
 from vlad.references.unlabelled import Judged, MutualSettings, judge
 from vlad.scoring.batch_threshold import FEWEST
@@ -42,7 +43,7 @@ def sort_out(
     settings: MutualSettings,
     *,
     roi: Roi | None = None,
-    max_pixels: int = 100_000_000,
+    read: Reader = DEFAULT_READER,
     top_share: float = 0.01,
     on_error: str = "warn",
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -51,7 +52,7 @@ def sort_out(
 
     Args:
         images: pictures, folders, or a mixture; see `read_image`. Each is read again when it is remembered.
-        encoder, settings, roi, max_pixels, top_share, on_progress: as of `judge`.
+        encoder, settings, roi, read, top_share, on_progress: as of `judge`.
         on_error: an unreadable picture is reported ("warn") or raises its ImageReadError ("raise").
 
     Raises:
@@ -67,7 +68,7 @@ def sort_out(
         encoder,
         settings,
         roi=roi,
-        max_pixels=max_pixels,
+        read=read,
         top_share=top_share,
         on_error="raise" if on_error == "raise" else "return",
         on_progress=on_progress,

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vlad.errors import warn
+from vlad.pictures.appearance import with_light
 from vlad.pictures.roi import Part, Roi, in_short, patches_inside
 from vlad.pictures.tiling import TileGrid
+
+_LONG, _LARGE = 2, 1.5  # of the shorter side, of the model's input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +45,9 @@ class TextSide:
     Attributes:
         noun: the class name in the sentences.
         prompts: fingerprint of the prompt set.
+        white_level: of pictures of 16 bits.
+        tile_long: whether pictures far from square are looked at in tiles.
+        adapt: what is matched to the references before pictures are looked at.
         rarity: weight of rarity inside the picture.
         rarity_centre: the rarity that speaks neither for nor against an anomaly.
     """
@@ -106,6 +113,9 @@ class Conditions:
     roi: str | None = None
     ignore: str | None = None
     rarity: float | None = None
+    white_level: int | None = None
+    tile_long: bool = False
+    adapt: str | None = None
 
     def changed(self, before: Conditions) -> list[str]:
         """Each field that differs from `before`, as "NAME=NOW instead of BEFORE"."""
@@ -134,11 +144,15 @@ class PictureScorer:
         memory: the references, None for zero-shot.
         text_weight: w, ignored without references.
         top_share: share of the highest patch distances whose mean is the score beside references; `winclip` takes the maximum.
-        tile: side in pixels of overlapping tiles for pictures larger than that; None looks at them as a whole.
+        tile: side in pixels of overlapping tiles for pictures larger than that; None looks at them as a whole, unless `tile_long`.
+        tile_long: pictures beyond 2 : 1 whose longer side is beyond one and a half times the model's input are looked at in tiles of
+            their shorter side; squeezed into a square, as line scans would be, they lose what is small.
         tile_overlap: share of a tile's side that neighbours share at least.
         maps: False gives image scores alone.
         batch_size: pictures or tiles that go through a backbone together.
         roi: the part of each picture that counts; None: all of it.
+        white_level: with which pictures of 16 bits are read.
+        light: what the light of every picture is matched to; None leaves it.
     """
 
     encoder: Encoder
@@ -151,6 +165,9 @@ class PictureScorer:
     maps: bool = True
     batch_size: int = 8
     roi: Roi | None = None
+    white_level: int | None = None
+    tile_long: bool = False
+    light: tuple[float, ...] | None = None
 
     @property
     def conditions(self) -> Conditions:
@@ -161,7 +178,7 @@ class PictureScorer:
             scorer=WORDS if self.memory is None else self.memory.method,
             top_share=self.top_share,
             tile=self.tile,
-            tile_overlap=None if self.tile is None else self.tile_overlap,
+            tile_overlap=self.tile_overlap if self.tile or self.tile_long else None,
             text_weight=weight,
             scales=None if text is None else text.scales,
             temperature=None if text is None else text.temperature,
@@ -170,14 +187,25 @@ class PictureScorer:
             roi=None if self.roi is None else self.roi.look,
             ignore=None if self.roi is None else self.roi.ignore,
             rarity=None if text is None or self.memory is not None else text.rarity,
+            white_level=self.white_level,
+            tile_long=self.tile_long,
+            adapt=None if self.light is None else "exposure",
         )
 
     def parts(self, picture: np.ndarray) -> Iterator[Part]:
         """All that is looked at of a picture uint8 (H, W, 3): what counts of it, and then, if that is larger than a tile, its tiles."""
-        whole: Part = (picture, None) if self.roi is None else self.roi.cut(picture)
+        whole = self._matched((picture, None) if self.roi is None else self.roi.cut(picture))
         yield whole
-        if self.tile is not None and max(whole[0].shape[:2]) > self.tile:
-            yield from (tile for tile in _tiles(whole, self._tile_grid(whole[0], self.tile)) if _counts(tile))
+        if (side := self._tile_of(whole[0])) is not None:
+            yield from (tile for tile in _tiles(whole, self._tile_grid(whole[0], side)) if _counts(tile))
+
+    def _tile_of(self, picture: np.ndarray) -> int | None:
+        """The side of a picture's tiles; None where it is looked at as a whole."""
+        short, long = sorted(picture.shape[:2])
+        if self.tile is not None:
+            return self.tile if long > self.tile else None
+        is_long = self.tile_long and long > _LONG * short and long > _LARGE * self.encoder.size
+        return max(short, self.encoder.size) if is_long else None
 
     def score(self, pictures: list[np.ndarray], *, without: int | None = None) -> list[Scored]:
         """Score pictures uint8 (H, W, 3): those that fit in a tile in one batch, each larger one by its tiles; as if the reference
@@ -189,8 +217,13 @@ class PictureScorer:
         placed = (None if one.map is None else self.roi.whole(one.map, size) for one, size in zip(found, sizes, strict=True))
         return [replace(one, map=values) for one, values in zip(found, placed, strict=True)]
 
+    def _matched(self, part: Part) -> Part:
+        """A picture in the light of the references, where that is wanted."""
+        return part if self.light is None else (with_light(part[0], self.light), part[1])
+
     def _score_parts(self, parts: list[Part], without: int | None) -> list[Scored]:
-        is_large = [self.tile is not None and max(picture.shape[:2]) > self.tile for picture, _ in parts]
+        parts = [self._matched(part) for part in parts]
+        is_large = [self._tile_of(picture) is not None for picture, _ in parts]
         small = iter(self._score([part for part, large in zip(parts, is_large, strict=True) if not large], self.maps, without))
         whole = iter(self._score([part for part, large in zip(parts, is_large, strict=True) if large], False, without))
         return [
@@ -260,8 +293,16 @@ class PictureScorer:
 
     def _score_tiles(self, part: Part, whole: Scored, without: int | None) -> Scored:
         """The blended map of a picture's tiles; its score is the highest of the tiles and of the whole, so that a small defect counts."""
-        assert self.tile is not None  # only a larger picture than a tile comes here
-        grid = self._tile_grid(part[0], self.tile)
+        side = self._tile_of(part[0])
+        assert side is not None  # only a larger picture than a tile comes here
+        grid = self._tile_grid(part[0], side)
+        if self.tile is None:
+            height, width = part[0].shape[:2]
+            size = self.encoder.size
+            warn(
+                f"pictures of {width} x {height} are looked at in {len(grid)} tiles of {grid.tile_width} x {grid.tile_height} as well: "
+                f"squeezed into the model's {size} x {size} they lose what is small; tile=0 (--tile 0) leaves it at that"
+            )
         best: list[float] = []
 
         def tile_maps() -> Iterator[np.ndarray]:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlad.errors import PromptError, warn
+from vlad.prompts.nouns import BOUNDARIES
 from vlad.scoring.windows import harmonic_mean, windows_to_patches
 
 if TYPE_CHECKING:
@@ -58,6 +60,45 @@ def score_text(image: Tensor, windows: dict[int, Tensor], vectors: Tensor, *, gr
     return TextScores(image=score, scales=scales, multi_scale=harmonic_mean([score[:, None], *scales.values()]) if scales else None)
 
 
+def shortened_noun(prompts: PromptEnsemble, class_name: str | None, joint: Backbone) -> str | None:
+    """The beginning of the noun with which every sentence fits into the model's text tower; None if the whole noun does. A tower cuts off
+    the end, where the state often stands, and then normal and anomalous are one sentence.
+
+    Raises:
+        PromptError: with one word of the noun the sentences are still too long: it is the state or the template.
+    """
+    count, most = getattr(joint, "count_tokens", None), getattr(joint, "most_tokens", 0)
+    if count is None:
+        return None
+
+    def longest(name: str | None) -> tuple[int, str]:
+        sentences = [text for side in prompts.sentences(name) for text in side]
+        counts = count(sentences)
+        place = max(range(len(counts)), key=counts.__getitem__)
+        return counts[place], sentences[place]
+
+    if longest(class_name)[0] <= most:
+        return None
+    words = prompts.noun(class_name).split()
+    while len(words) > 1:
+        words = _without_loose_end(words[:-1])
+        if longest(" ".join(words))[0] <= most:
+            return " ".join(words)
+    tokens, sentence = longest(" ".join(words))
+    raise PromptError(
+        f"a sentence of the prompt set {prompts.name!r} has {tokens} tokens, {joint.name} reads {most} and would cut off the rest: "
+        f"{sentence[:100]!r}; shorten its states or templates"
+    )
+
+
+def _without_loose_end(words: list[str]) -> list[str]:
+    """Words without prepositions and commas that nothing follows any more; one word at least."""
+    words = [*words[:-1], words[-1].rstrip(",;")]
+    while len(words) > 1 and words[-1].casefold() in (*BOUNDARIES, "the", "a", "an", ""):
+        words = words[:-1]
+    return words
+
+
 class TextVectors:
     """The two vectors of each (prompt set, class name) that was asked for, on one joint backbone.
 
@@ -68,6 +109,7 @@ class TextVectors:
     def __init__(self, joint: Backbone, known: OrderedDict[tuple[str, str], Tensor] | None = None) -> None:
         self.joint = joint
         self.known: OrderedDict[tuple[str, str], Tensor] = OrderedDict() if known is None else known
+        self._shortened: dict[tuple[str, str], str | None] = {}
 
     def copy(self) -> TextVectors:
         """Starts with the same vectors and goes its own way."""
@@ -80,10 +122,17 @@ class TextVectors:
             PromptError: the class name cannot be put into a sentence.
         """
         key = (prompts.fingerprint, prompts.noun(class_name))
+        if key not in self._shortened:
+            self._shortened[key] = shortened_noun(prompts, class_name, self.joint)
+        shorter = self._shortened[key]
+        if shorter is not None:
+            warn(
+                f"the class name {key[1]!r} makes sentences too long for {self.joint.name}, which would cut them off; it reads {shorter!r}"
+            )
         if key in self.known:
             self.known.move_to_end(key)
             return self.known[key]
-        normal, anomalous = prompts.sentences(class_name)
+        normal, anomalous = prompts.sentences(class_name if shorter is None else shorter)
         embeddings = self.joint.encode_text([*normal, *anomalous])
         self.known[key] = text_vectors(embeddings[: len(normal)], embeddings[len(normal) :])
         if len(self.known) > _KEPT:

@@ -88,9 +88,9 @@ class Values:
             raise self._wrong(key, "a text or null" if optional else "a text", found)
         return found
 
-    def flag(self, key: str) -> bool:
+    def flag(self, key: str, *, default: Any = _MISSING) -> bool:
         """True or false."""
-        found = self.get(key)
+        found = self.get(key, default)
         if not isinstance(found, bool):
             raise self._wrong(key, "true or false", found)
         return found

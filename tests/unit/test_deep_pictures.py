@@ -1,0 +1,307 @@
+"""Pictures of more than 8 bits: every bit is read, and white is where the camera has it."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from vlad import AnomalyDetector, find_images, read_image
+from vlad.backbones.lite.backbone import LiteBackbone
+from vlad.errors import ConfigError, ImageReadError, VladWarning
+from vlad.pictures.reading import find_white_level
+
+rng = np.random.default_rng(0)
+RGB = rng.integers(0, 4096, (40, 56, 3)).astype(np.uint16)  # 12 bits in 16
+RGB[0, 0] = 4095
+ALPHA = np.full((40, 56, 1), 65535, np.uint16)
+RGBA = np.concatenate([RGB, ALPHA], axis=2)
+TIFFS = {
+    "strips": (RGB, {"photometric": "rgb"}),
+    "tiled": (RGB, {"photometric": "rgb", "tile": (32, 32)}),
+    "BigTIFF": (RGB, {"photometric": "rgb", "bigtiff": True}),
+    "big-endian": (RGB, {"photometric": "rgb", "byteorder": ">"}),
+    "planar": (np.moveaxis(RGB, -1, 0), {"photometric": "rgb", "planarconfig": "separate"}),
+    "planar, tiled": (np.moveaxis(RGB, -1, 0), {"photometric": "rgb", "planarconfig": "separate", "tile": (32, 32)}),
+    "planar, deflate": (np.moveaxis(RGB, -1, 0), {"photometric": "rgb", "planarconfig": "separate", "compression": "deflate"}),
+    "deflate, predictor": (RGB, {"photometric": "rgb", "compression": "deflate", "predictor": True}),
+    "LZW": (RGB, {"photometric": "rgb", "compression": "lzw"}),
+    "alpha": (RGBA, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+    "multiplied alpha": (RGBA, {"photometric": "rgb", "extrasamples": ["assocalpha"]}),
+    "another channel": (np.concatenate([RGB, ALPHA // 3], axis=2), {"photometric": "rgb", "extrasamples": ["unspecified"]}),
+}
+
+
+def expected(white: int) -> np.ndarray:
+    return np.floor(np.minimum(RGB, white).astype(np.float64) * 255 / white + 0.5).astype(np.uint8)
+
+
+def tiff(pixels: np.ndarray, **options: object) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, **options)
+    return file.getvalue()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    order = [2, 1, 0, 3][: pixels.shape[2]] if pixels.ndim == 3 else slice(None)
+    return cv2.imencode(".png", pixels[..., order] if pixels.ndim == 3 else pixels)[1].tobytes()
+
+
+FILES = {name: tiff(pixels, **options) for name, (pixels, options) in TIFFS.items() if name != "LZW"}
+SEVEN = tiff(np.zeros((40, 56, 7), np.uint16), photometric="minisblack", planarconfig="contig")
+FILES |= {"PNG": png(RGB), "PNG, alpha": png(RGBA)}
+
+
+@pytest.mark.parametrize("name", [*FILES, "LZW"])
+@pytest.mark.parametrize("white", [None, 4095, 1000])
+def test_every_bit_is_read(name, white):
+    if name == "LZW":
+        pytest.importorskip("imagecodecs", reason="tifffile writes LZW with it alone")
+    data = FILES[name] if name in FILES else tiff(RGB, **TIFFS["LZW"][1])
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        found = read_image(data, white_level=white)
+    assert np.abs(found.astype(int) - expected(white or 65535)).max() == 0
+    words = " ".join(str(note.message) for note in seen)
+    assert {None: "its 16-bit maximum is 4095; if 4095 is white there, set white_level=4095", 1000: "brighter than white"}.get(
+        white, ""
+    ) in words
+    assert bool(seen) == (white != 4095)
+    assert len(np.unique(read_image(data, white_level=4095))) > 250, "not sixteen levels"
+
+
+def test_arrays_are_read_alike():
+    assert (read_image(RGB, white_level=4095) == expected(4095)).all()
+    assert (read_image(RGBA, white_level=4095) == expected(4095)).all(), "alpha has no white level"
+    grey = read_image(RGB[..., 0], white_level=4095)
+    assert (grey == expected(4095)[..., :1]).all()
+    assert (read_image(png(RGB[..., 0]), white_level=4095) == grey).all()
+
+
+def test_a_file_that_states_its_white_keeps_it():
+    data = b"P5 56 40 4095\n" + RGB[..., 0].astype(">u2").tobytes()
+    assert (read_image(data, white_level=1000) == read_image(data)).all() and read_image(data).max() == 255
+    colours = b"P6 56 40 4095\n" + RGB.astype(">u2").tobytes()
+    assert np.abs(read_image(colours).astype(int) - expected(4095)).max() <= 1
+
+
+def test_transparent_parts_are_white():
+    pixels = RGBA.copy()
+    pixels[:20, :, 3] = 0
+    for data in (png(pixels), tiff(pixels, photometric="rgb", extrasamples=["unassalpha"])):
+        found = read_image(data, white_level=4095)
+        assert (found[:20] == 255).all() and (found[20:] == expected(4095)[20:]).all()
+    half = np.concatenate([RGB // 2, ALPHA // 2], axis=2)  # multiplied with an alpha of a half
+    found = read_image(tiff(half, photometric="rgb", extrasamples=["assocalpha"]), white_level=4095).astype(int)
+    assert np.abs(found - (expected(4095).astype(int) + 255) / 2).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(orientation):
+    data = tiff(RGB, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    small = io.BytesIO()
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(expected(4095)).save(small, "PNG", exif=exif)
+    assert (read_image(data, white_level=4095) == read_image(small.getvalue())).all()
+
+
+def test_other_kinds_of_numbers():
+    assert np.abs(read_image(tiff((RGB / 4095).astype(np.float32), photometric="rgb")).astype(int) - expected(4095)).max() <= 1
+    assert np.abs(read_image(tiff((RGB / 4095).astype(np.float16), photometric="rgb")).astype(int) - expected(4095)).max() <= 1
+    assert np.abs(read_image(tiff(RGB.astype(np.uint32) * (2**20), photometric="rgb")).astype(int) - RGB // 16).max() <= 1
+    ink = np.concatenate([65535 - RGB * 16, ALPHA * 0], axis=2).astype(np.uint16)
+    assert np.abs(read_image(tiff(ink, photometric="separated")).astype(int) - expected(4095)).max() <= 1
+    grey = read_image(tiff(np.concatenate([RGB[..., :1] * 16, ALPHA], axis=2), photometric="minisblack", extrasamples=["unassalpha"]))
+    assert np.abs(grey.astype(int) - expected(4095)[..., :1]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (SEVEN, "has 7 channels of 16 bits, expected 1, 3 or 4"),
+        (tiff(RGB.astype(np.int16), photometric="rgb"), "values of type int16"),
+        (FILES["PNG"][:-300], "cannot be read"),
+        (FILES["strips"][:-3000], "cannot be read|is damaged"),
+        (FILES["tiled"][:200], "cannot be read|is damaged"),
+    ],
+    ids=["channels", "signed", "PNG cut off", "TIFF cut off", "TIFF without pixels"],
+)
+def test_what_cannot_be_read_is_an_error_of_ours(data, words):
+    with pytest.raises(ImageReadError, match=words):
+        read_image(data)
+
+
+def test_size_is_looked_at_before_anything_is_decoded():
+    for name in ("PNG", "strips", "planar, tiled"):
+        with pytest.raises(ImageReadError, match="has 56 x 40 = 2,240 pixels, the limit is 2,000"):
+            read_image(FILES[name], max_pixels=2000)
+    lying = bytearray(FILES["PNG"])
+    lying[16:24] = (60_000).to_bytes(4, "big") * 2
+    with pytest.raises(ImageReadError, match="the limit is"):
+        read_image(bytes(lying))
+
+
+@pytest.mark.parametrize(("highest", "level"), [(700, 1023), (1024, 4095), (4095, 4095), (5000, 16383), (40000, 65535)])
+def test_white_is_found_from_the_highest_value(tmp_path, highest, level):
+    dark, bright = np.full((20, 20, 3), 30, np.uint16), np.full((20, 20), highest, np.uint16)
+    (tmp_path / "dark.png").write_bytes(png(dark))
+    (tmp_path / "8 bits.png").write_bytes(png((bright // 256).astype(np.uint8)))
+    (tmp_path / "no picture.png").write_bytes(b"no picture")
+    assert find_white_level([tmp_path / "dark.png", bright, tmp_path / "8 bits.png", tmp_path / "no picture.png"]) == level
+    assert find_white_level([tmp_path / "8 bits.png"]) is None
+
+
+class TestDetector:
+    @pytest.fixture(scope="class")
+    def lite(self):
+        return LiteBackbone(device="cpu")
+
+    @pytest.fixture
+    def files(self, tmp_path) -> list[Path]:
+        found = []
+        for number in range(4):
+            noise = np.random.default_rng(number).normal(0, 40, (224, 224, 3))
+            pixels = (2000 + 1500 * np.sin(np.arange(224) / 9)[None, :, None] + noise).clip(0, 4095).astype(np.uint16)
+            found.append(tmp_path / f"{number}.png")
+            found[-1].write_bytes(png(pixels))
+        return found
+
+    def test_as_if_all_had_been_scaled(self, lite, files, tmp_path):
+        quiet = warnings.catch_warnings()
+        with quiet:
+            warnings.simplefilter("ignore")
+            scaled = [read_image(path, white_level=4095) for path in files]
+            given = AnomalyDetector(lite, rotations=1, white_level=4095).fit(files[:3])
+            found = AnomalyDetector(lite, rotations=1, white_level="auto").fit(files[:3])
+            plain = AnomalyDetector(lite, rotations=1).fit(scaled[:3])
+        want = plain.predict(scaled[3])
+        for detector in (given, found, AnomalyDetector.load(found.save(tmp_path / "found"), backbone=lite)):
+            result = detector.predict(files[3])
+            assert result.pred_score == want.pred_score and (result.image == scaled[3]).all() and result.threshold == want.threshold
+        assert found.memory.settings.white_level == 4095 == found.reader.white_level
+
+    def test_a_folder_keeps_its_white_level(self, lite, files, tmp_path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            folder = AnomalyDetector(lite, rotations=1, white_level=4095).fit(files[:3]).save(tmp_path / "model")
+            assert AnomalyDetector.load(folder, backbone=lite, white_level="auto").reader.white_level == 4095
+            again = AnomalyDetector.load(folder, backbone=lite).add_references(files[3])
+        assert len(again.references) == 4 and again.memory.calibration.conditions.white_level == 4095
+        with pytest.raises(ConfigError, match="was fitted with white_level=4095, not 1023"):
+            AnomalyDetector.load(folder, backbone=lite, white_level=1023)
+
+    def test_labelled_pictures_are_seen_again_as_they_were(self, lite, files, tmp_path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            detector = AnomalyDetector(lite, rotations=1, white_level=4095).fit(files[:2])
+            detector.calibrate([files[2]], [files[3]])
+            before = [one.score for one in detector.labels.pictures]
+            loaded = AnomalyDetector.load(detector.save(tmp_path / "model"), backbone=lite)
+            loaded.add_references(np.zeros((224, 224, 3), np.uint8))
+            loaded.remove_references(np.zeros((224, 224, 3), np.uint8))
+        assert [one.score for one in loaded.labels.pictures] == pytest.approx(before, abs=1e-6)
+
+    @pytest.mark.parametrize("wrong", [0, 254, 70_000, 4095.0, True, "automatic"])
+    def test_out_of_range(self, lite, wrong):
+        with pytest.raises(ConfigError, match="white_level must be None, 'auto', or a whole number from 255 to 65535"):
+            AnomalyDetector(lite, white_level=wrong)
+
+
+class TestSpecial:
+    def dicom(self, **changes: object) -> bytes:
+        pydicom = pytest.importorskip("pydicom", reason="an extra that is not installed")
+        from pydicom.dataset import FileMetaDataset
+        from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+        data = pydicom.Dataset()
+        data.file_meta = FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = SecondaryCaptureImageStorage
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
+        data.Rows, data.Columns, data.SamplesPerPixel = 40, 56, 1
+        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
+        data.PhotometricInterpretation = "MONOCHROME2"
+        data.PixelData = RGB[..., 0].tobytes()
+        for key, value in changes.items():
+            setattr(data, key, value)
+        file = io.BytesIO()
+        data.save_as(file, enforce_file_format=True)
+        return file.getvalue()
+
+    def test_dicom(self, tmp_path):
+        grey = expected(4095)[..., :1].astype(int)
+        assert np.abs(read_image(self.dicom()) - grey).max() <= 1
+        assert np.abs(read_image(self.dicom(PhotometricInterpretation="MONOCHROME1")) - (255 - grey)).max() <= 1
+        window, stored = read_image(self.dicom(WindowCenter=1000, WindowWidth=1000))[..., 0], RGB[..., 0]
+        assert (window[stored < 495] == 0).all() and (window[stored > 1505] == 255).all()
+        assert np.abs(window[(stored > 510) & (stored < 1490)] - (stored[(stored > 510) & (stored < 1490)] - 500.0) * 0.255).max() <= 1
+        (tmp_path / "scan.dcm").write_bytes(self.dicom())
+        assert find_images([tmp_path]) == [tmp_path / "scan.dcm"]
+        with pytest.raises(ImageReadError, match="the limit is 100"):
+            read_image(self.dicom(), max_pixels=100)
+
+    def test_raw_files_are_taken_where_there_is_nothing_else(self, tmp_path):
+        for name in ("a.dng", "b.NEF"):
+            (tmp_path / name).write_bytes(b"II*\0")
+        assert [path.name for path in find_images([tmp_path])] == ["a.dng", "b.NEF"]
+        (tmp_path / "a.jpg").write_bytes(b"")
+        assert [path.name for path in find_images([tmp_path])] == ["a.jpg"]
+        assert [path.name for path in find_images([str(tmp_path / "*.dng")])] == ["a.dng"]
+
+    def test_raw(self, tmp_path):
+        pytest.importorskip("rawpy", reason="an extra that is not installed")
+        path = tmp_path / "bayer.dng"
+        tags = [
+            (33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True), (50706, "B", 4, (1, 4, 0, 0), True),
+            (50707, "B", 4, (1, 1, 0, 0), True), (50708, "s", 0, "Test", True), (50717, "I", 1, 4095, True),
+            (50721, "2i", 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True), (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
+            (50778, "H", 1, 21, True),
+        ]  # fmt: skip
+        found = []
+        for level in (600, 1500, 3000):
+            tifffile.imwrite(path, np.full((128, 192), level, np.uint16), photometric=32803, extratags=tags)
+            found.append(read_image(path))
+        assert {picture.shape[2] for picture in found} == {3} and all(picture[40:80, 40:80].std(axis=(0, 1)).max() < 1 for picture in found)
+        assert 0 < found[0].mean() < found[1].mean() < found[2].mean(), "one exposure is not stretched to look like another"
+
+    @pytest.mark.parametrize(("library", "name"), [("pydicom", "scan.dcm"), ("rawpy", "photo.nef")])
+    def test_without_the_library_the_error_says_what_to_install(self, tmp_path, monkeypatch, library, name):
+        original = builtins.__import__
+
+        def missing(wanted: str, *rest: object) -> object:
+            if wanted.partition(".")[0] == library:
+                raise ImportError(wanted)
+            return original(wanted, *rest)
+
+        monkeypatch.setattr(builtins, "__import__", missing)
+        (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM" if library == "pydicom" else b"II*\0" + b"\0" * 200)
+        with pytest.raises(ImageReadError, match=rf"{name}: is a .* for which {library} is missing; pip install 'vlad-anomaly\[formats\]'"):
+            read_image(tmp_path / name)
+
+    def test_without_imagecodecs_opencv_reads_the_usual_compressions(self, monkeypatch):
+        codecs = pytest.importorskip("imagecodecs", reason="tifffile writes LZW with it alone")
+        data = tiff(RGB, photometric="rgb", compression="lzw")
+        planar = tiff(np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate", compression="lzw")
+
+        def missing(*_: object) -> object:
+            raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+        assert codecs is not None
+        monkeypatch.setattr("tifffile.TiffPage.asarray", missing)
+        assert (read_image(data, white_level=4095) == expected(4095)).all()
+        with pytest.raises(ImageReadError, match=r"compressed with LZW, for which imagecodecs is missing; pip install"):
+            read_image(planar)
+
+
+def test_the_note_is_given_once_a_picture():
+    with pytest.warns(VladWarning, match="nearly black") as notes:
+        read_image(FILES["PNG"])
+    assert len(notes) == 1
