@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("roots", nargs="+", type=Path)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--model", default="lite")
+    parser.add_argument("--rotations", type=int, help="as of the detector")
     parser.add_argument("--most", type=int, default=24, help="good pictures and bad ones of a category")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -65,14 +66,16 @@ def main() -> None:
             pictures = [read_image(picture.path) for picture in (*good, *bad)]
             is_bad = np.array([False] * len(good) + [True] * len(bad))
             for name, settings in SETTINGS.items():
-                detector = base.copy(**settings).fit(references)  # type: ignore[arg-type]
+                detector = base.copy(**settings, rotations=arguments.rotations).fit(references)  # type: ignore[arg-type]
                 for condition, change in CONDITIONS.items():
                     found = list(detector.predict_iter([change(picture) for picture in pictures], maps=False))
                     scores = np.array([one.pred_score for one in found])
                     called = np.array([one.pred_label for one in found])
-                    row = {"category": category.name, "setting": name, "condition": condition, "model": detector.model_name}
-                    rows.append(row | {"auroc": auroc(is_bad, scores), "false_alarms": float(called[~is_bad].mean()), "misses": float((~called[is_bad]).mean()),
-                                       "told": float(np.mean([bool(one.differs) for one in found]))})  # fmt: skip
+                    row: dict[str, object] = {"category": category.name, "setting": name, "condition": condition, "model": base.model_name}
+                    row["auroc"] = auroc(is_bad, scores)
+                    row["false_alarms"], row["misses"] = float(called[~is_bad].mean()), float((~called[is_bad]).mean())
+                    row["told"] = float(np.mean([bool(one.differs) for one in found]))
+                    rows.append(row)
                     print(json.dumps(rows[-1]), flush=True)
     if arguments.out:
         arguments.out.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from vlad.errors import ConfigError, DatasetError, VlmError
-from vlad.evaluation.mmad import Answered, load_questions, read_answers, run_mmad, score
+from vlad.evaluation.mmad import Answered, Question, load_questions, read_answers, run_mmad, score
 from vlad.vlm.backends.base import Reply
-from vlad.vlm.choice import choose, read_choice
+from vlad.vlm.choice import choose, read_choice, read_strictly
 
 OPTIONS = {"A": "A scratch on the rim.", "B": "A crack at the neck.", "C": "No defect."}
 
@@ -34,6 +34,61 @@ OPTIONS = {"A": "A scratch on the rim.", "B": "A crack at the neck.", "C": "No d
 )
 def test_published_rules_of_reading(reply, expected):
     assert read_choice(reply, OPTIONS) == expected
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("The answer is B. Note that A is a common distractor.", "B"),
+        ("Sorry, I can't recognise the image.", None),
+        ("Option B is correct, while option D is not.", "B"),
+        ("a", "A"),
+        ("(C)", "C"),
+        ("C. Scratch", "C"),
+        ("C) Scratch", "C"),
+        ("A scratch is visible", None),
+        ("Yes, there is.", "A"),
+        ("No", "B"),
+        ("Nothing", None),
+        ("**D**", "D"),
+        ("The correct answer is **C**.", "C"),
+        ("The answer is: (b).", "B"),
+        ("I would choose D because A is wrong.", "D"),
+        ("A or B", None),
+        ("The answer is A. The answer is B.", None),
+        ("The answer is A, not B.", "A"),
+        ("E", None),  # of no option
+        ("Answer: d", "D"),
+        ("The answer is a scratch", None),
+        ("the answer is not B", None),
+        ("B is the answer", "B"),
+        ("option c", "C"),
+        (r"\boxed{D}", "D"),
+        ("The defect is a hole.", None),
+        ("", None),
+    ],
+)
+def test_a_strict_reading_takes_what_is_plain(reply, expected):
+    assert read_strictly(reply, {"A": "Yes", "B": "No", "C": "Scratch", "D": "Hole"}) == expected
+
+
+def test_both_readings_are_reported_with_the_share_that_gives_no_letter():
+    options, kind = {"A": "Round.", "B": "Six sides."}, "Object Analysis"
+    replies = ["B", "The answer is A. B is wrong, A is not.", "Sorry, I cannot help with that.", "A hexagon."]
+    questions = [
+        Question(image_path=f"DS/nut/good/{n}.png", number=0, type=kind, question="?", options=options, answer="B", references=())
+        for n in range(5)
+    ]
+    common = {"number": 0, "type": kind, "answer": "B"}
+    given = [
+        Answered(image_path=f"DS/nut/good/{n}.png", chosen=read_choice(reply, options)[0], how="letter", reply=reply, **common)
+        for n, reply in enumerate(replies)
+    ]
+    given.append(Answered(image_path="DS/nut/good/4.png", chosen="B", how="likelihood", **common))
+    table = score(given, questions)
+    assert table["strict"]["mean"][kind] == 2 / 5 and table["unread"] == {kind: pytest.approx(2 / 5)}
+    assert table["mean"][kind] == sum(one.chosen == "B" for one in given) / 5
+    assert "strict" not in score(given)
 
 
 @dataclass

@@ -331,7 +331,10 @@ def _evaluate_mmad(options: dict[str, Any]) -> None:
         typer.echo(printable(f"vlm: {table['model']}", one_line=True))
         for kind, value in table["mean"].items():
             n = table["n"].get(kind, sum(table["n"].values()))
-            typer.echo(f"  {kind:24s} {'-' if value is None else f'{100 * value:.1f}'}  ({n} questions)")
+            strict, unread = table["strict"]["mean"].get(kind), table["unread"].get(kind)
+            beside = "" if strict is None else f"; read strictly {100 * strict:.1f}"
+            beside += "" if unread is None else f", no plain letter in {unread:.0%}"
+            typer.echo(f"  {kind:24s} {'-' if value is None else f'{100 * value:.1f}'}  ({n} questions{beside})")
     if table["failures"]:
         typer.echo(f"vlad: {table['failures']} questions without an answer; see {out / 'answers.jsonl'}", err=True)
         raise typer.Exit(INPUT_UNREADABLE)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from vlad.output.tables import TableWriter
 from vlad.pictures.reading import read_image
 from vlad.untrusted.values import parse_json
 from vlad.vlm.backends.base import Message
-from vlad.vlm.choice import choose
+from vlad.vlm.choice import choose, read_strictly
 from vlad.vlm.exhibits import fit
 from vlad.vlm.templates import Templates
 
@@ -170,20 +170,39 @@ def run_mmad(
             written.add(asdict(answered))
             if failed == _MOST_FAILURES:
                 raise VlmError(f"{failed} questions in a row got no answer, the last because: {answered.error}; go on with --resume")
-        table = {**about, **score(read_answers(answers))}
+        table = {**about, **score(read_answers(answers), questions)}
         replace_text(out / "mmad.json", json.dumps(table, indent=2, ensure_ascii=False) + "\n")
     return table
 
 
-def score(answered: Sequence[Answered]) -> dict[str, Any]:
+def score(answered: Sequence[Answered], questions: Sequence[Question] = ()) -> dict[str, Any]:
     """Accuracies in [0, 1], by the published rules: per dataset and type, with detection as the mean of the accuracies on normal and on
     anomalous pictures (a side without a picture counts 0); the dataset's average over its types; the mean over datasets. A question without
     a letter is left out and counted.
 
+    The published reading of a reply finds a letter in nearly everything, in refusals too. With the questions, the same accuracies are given
+    by a strict reading, in which a reply that gives no letter plainly is wrong; see `vlad.vlm.choice.read_strictly`.
+
     Returns:
-        "datasets" (accuracy by dataset and type), "mean" (by type, and "Average"), "n" (by type), "failures" (questions without a letter).
+        "datasets" (accuracy by dataset and type), "mean" (by type, and "Average"), "n" (by type), "failures" (questions without a letter);
+        with `questions` also "strict" (the same "datasets" and "mean") and "unread" (by type, the share of replies without a plain letter).
     """
     counted = [item for item in answered if item.chosen is not None]
+    found = {**_accuracies(counted), "failures": len(answered) - len(counted)}
+    if not questions:
+        return found
+    options = {(question.image_path, question.number): question.options for question in questions}
+    read = [replace(item, chosen=_strict(item, options.get((item.image_path, item.number), {})) or "") for item in counted]
+    unread = {kind: sum(not item.chosen for item in read if item.type == kind) / count for kind, count in found["n"].items() if count}
+    strict = _accuracies(read)
+    return {**found, "strict": {"datasets": strict["datasets"], "mean": strict["mean"]}, "unread": unread}
+
+
+def _strict(item: Answered, options: Mapping[str, str]) -> str | None:
+    return item.chosen if item.how == "likelihood" else read_strictly(item.reply, options)
+
+
+def _accuracies(counted: Sequence[Answered]) -> dict[str, Any]:
     datasets: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(item.image_path.split("/")[0] for item in counted):
         own = [item for item in counted if item.image_path.split("/")[0] == name]
@@ -195,7 +214,7 @@ def score(answered: Sequence[Answered]) -> dict[str, Any]:
         values = [row[kind] for row in datasets.values() if kind in row]
         mean[kind] = sum(values) / len(values) if values else None
     n = {kind: sum(item.type == kind for item in counted) for kind in TYPES}
-    return {"datasets": datasets, "mean": mean, "n": n, "failures": len(answered) - len(counted)}
+    return {"datasets": datasets, "mean": mean, "n": n}
 
 
 def _accuracy(items: Sequence[Answered]) -> float:

@@ -59,3 +59,49 @@ def read_choice(reply: str, options: Mapping[str, str]) -> tuple[str | None, str
         return None, "none"
     closest = difflib.get_close_matches(reply, list(options.values()), n=1, cutoff=0.0)
     return next(letter for letter, text in options.items() if text == closest[0]), "text"
+
+
+# A letter that stands for an option: a capital, or a small one that nothing follows; an article A is none ("the answer is A scratch").
+_OPTION = (
+    r"""["'(\[*]*((?:[B-E]|A(?!\s+(?!because|since|as|and|but|which|for|due|given|based|in|the\b)[a-z]))(?![\w'])"""
+    r"""|[a-e](?=["')\]*]*\s*(?:[.,;:!?]|$)))"""
+)
+_STATED = (
+    re.compile(
+        r"(?i:\b(?:answer|option|choice)(?:\s+(?:is|would\s+be|must\s+be|should\s+be)\s*:?|\s*[:=])\s*(?:(?:option|letter)\s+)?)" + _OPTION
+    ),
+    re.compile(r"\b(?i:(?:option|choice|answer|letter)\s+)?" + _OPTION + r"""["')\]*]*\s+(?:is|seems)\s+(?:the\s+)?(?:most\s+)?"""
+               r"(?:correct|right|best|true|accurate|answer)"),
+    re.compile(r"\bI(?:'d|\s+would|\s+will|'ll)?\s+(?:choose|pick|select|go\s+with|answer)\s+(?:(?i:option|letter)\s+)?" + _OPTION),
+    re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*([A-E])"),
+    re.compile(r"\*\*\s*(?:(?i:option)\s+)?([A-E])\s*[.):]?\s*\*\*"),
+)  # fmt: skip
+_ALONE = re.compile(r"""(?i:option|answer|choice|letter)?\s*["'(\[*]*([A-Ea-e])["')\]*]*\s*[.:,;!]?""")
+_FIRST = re.compile(r"""["'(\[*]*(?:(?i:option|answer)\s+)?([A-Ea-e])(?:[)\].:]|\s+[-–—])(?=[\s*]|$)""")
+
+
+def read_strictly(reply: str, options: Mapping[str, str]) -> str | None:
+    """The letter of an option that a reply plainly gives, None otherwise: it is all there is, or stands at the beginning as in "B.
+    Scratch", or is stated to be the answer, or the reply is or begins with the text of one option. Where several letters are stated, none
+    is given; a refusal gives none."""
+    text = reply.strip()
+    if match := _ALONE.fullmatch(text):
+        return _of_options(match[1].upper(), options)
+    stated = {match[1].upper() for pattern in _STATED for match in pattern.finditer(text)}
+    if stated:
+        return _of_options(stated.pop(), options) if len(stated) == 1 else None
+    if match := _FIRST.match(text):
+        return _of_options(match[1].upper(), options)
+    begins = [letter for letter, option in options.items() if _begins_with(text, option)]
+    longest = max((len(options[letter]) for letter in begins), default=0)
+    best = [letter for letter in begins if len(options[letter]) == longest]
+    return best[0] if len(best) == 1 else None
+
+
+def _of_options(letter: str, options: Mapping[str, str]) -> str | None:
+    return letter if letter in options else None
+
+
+def _begins_with(text: str, option: str) -> bool:
+    wanted, found = option.strip(" .").casefold(), text.lstrip("\"'*( ").casefold()
+    return bool(wanted) and found.startswith(wanted) and not found[len(wanted) : len(wanted) + 1].isalnum()
