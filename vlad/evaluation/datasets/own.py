@@ -94,6 +94,13 @@ def _read_list(root: Path) -> list[Category]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    try:
+        yield from _plain_rows(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{path}: expected a table in UTF-8, got {error}; save it as UTF-8 again") from error
+
+
+def _plain_rows(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         if path.suffix.lower() != ".csv":
             for line, text in enumerate(file, start=1):
