@@ -91,7 +91,9 @@ def demo(
     from vlad.vlm.backends import load_vlm
 
     backend = load_vlm(vlm)
-    detector = options.DetectorOptions(model=model, prompts=prompts, device=device, dtype=dtype).load(quiet=False)
+    level = None if white is None else str(white)
+    detector = options.DetectorOptions(model=model, prompts=prompts, device=device, dtype=dtype, white_level=level).load(quiet=False)
+    white = detector.reader.white_level  # that of a saved detector holds for its visitors too
     # A detector of nuts has nothing to say of leather.
     examples, batch = (find_examples(), find_example_batch()) if detector.memory is None else ((), ())
     service = Service(detector, backend, Limits(pixels=max_pixels, white_level=white), examples, batch)

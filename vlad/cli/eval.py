@@ -89,6 +89,9 @@ def run(
     tile: Annotated[int | None, typer.Option(min=0, metavar="N", help="As in `vlad detect`.", show_default=False)] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="As in `vlad detect`.", show_default=False)] = None,
     rarity: shared.Rarity = None,
+    white: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="White in pictures of 16 bits, as in `vlad detect`.", show_default=False)
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -344,6 +347,8 @@ def _detector(options: dict[str, Any], device: str) -> AnomalyDetector:
     from vlad.detector import AnomalyDetector
 
     given = options["setting"] | {key: options[key] for key in ("tile", "threshold", "rarity") if options[key] is not None}
+    if options["white"] is not None:
+        given["white_level"] = int(options["white"]) if str(options["white"]).isdecimal() else options["white"]
     if own := sorted(given.keys() & _OPTIONS_OF_THEIR_OWN):
         raise ConfigError(f"--setting {own[0]} has an option of its own; give --{own[0].replace('_', '-')}")
     detector = AnomalyDetector.from_pretrained(options["model"], device=device, dtype=options["dtype"], prompts=options["prompts"], **given)
