@@ -72,9 +72,9 @@ class DetectorConfig:
         if self.rarity is not None:
             self._set("rarity", _number("rarity", "None, or a weight from 0 to 1000", self.rarity, 0, 1000))
         if self.tile is not None:
-            tile = _whole("tile", "None, 0, or at least 32 pixels", self.tile, 0)
+            tile = _whole("tile", "None, or at least 32 pixels", self.tile, 0)
             if 0 < tile < 32:
-                raise _problem("tile", "None, 0, or at least 32 pixels", self.tile)
+                raise _problem("tile", "None, or at least 32 pixels", self.tile)
             self._set("tile", tile)
         self._set("tile_overlap", _number("tile_overlap", "a share from 0 to 0.75", self.tile_overlap, 0, 0.75))
         self._set("max_pixels", _whole("max_pixels", "a whole number >= 1", self.max_pixels, 1))

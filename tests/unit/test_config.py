@@ -66,7 +66,7 @@ def test_numbers_of_numpy_become_plain(backbone, golden):
 
 
 def test_tile_of_nothing_switches_tiling_off(backbone, golden):
-    assert DetectorConfig(tile=0).tile is None
+    assert DetectorConfig(tile=0).tile == 0 and DetectorConfig().tile is None
     detector = AnomalyDetector(backbone, tile=48)
     with pytest.warns(UserWarning, match="tiles of 48 pixels are enlarged to the 96"):
         assert "tiles" in detector.predict(golden.pictures()[0]).scores
