@@ -380,8 +380,10 @@ def restore_prompts(folder: Path, state: SavedState) -> PromptEnsemble:
     from vlad.prompts.ensemble import PromptEnsemble
 
     try:
-        DetectorConfig.from_dict(state.settings)
-        return PromptEnsemble.from_dict(state.prompts)
+        config = DetectorConfig.from_dict(state.settings)
+        prompts = PromptEnsemble.from_dict(state.prompts)
+        prompts.noun(config.class_name)
+        return prompts
     except (ConfigError, PromptError) as error:
         what = "prompts" if isinstance(error, PromptError) else "settings"
         raise ConfigError(f"{folder / _CONFIG} is damaged: {what}: {error}; {_AGAIN}") from error

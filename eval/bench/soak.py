@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -70,7 +69,7 @@ def watch(folder: Path, seconds: float, model: str, environment: dict[str, str])
     finally:
         stop.set()
         thread.join()
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(60)
 
 
