@@ -175,7 +175,11 @@ class Settings(TypedDict, total=False):
 
 def _number(name: str, expected: str, value: Any, least: float, most: float) -> float:
     """A plain float (NumPy's numbers are none to JSON) within the range."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not least <= float(value) <= most:
+    try:
+        is_within = not isinstance(value, bool) and isinstance(value, numbers.Real) and least <= float(value) <= most
+    except OverflowError:  # a whole number of hundreds of digits
+        is_within = False
+    if not is_within:
         raise _problem(name, expected, value)
     return float(value)
 

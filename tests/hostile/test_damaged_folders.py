@@ -191,6 +191,7 @@ def test_what_is_no_tensor_file(saved, folder, lite, name):
         (("labels", "pictures", 0, "score"), "true", "labels.pictures[0].score must be a number from 0 to 1, got True"),
         (("labels", "asked"), "[]", "labels.asked must be an object, got []"),
         (("settings", "threshold"), '"high"', "threshold"),
+        (("settings", "top_share"), "9" * 400, "top_share must be a share"),
         (("history",), DEEP, "nested too deeply"),
         (("prompts", "states"), "3", "states"),
     ],

@@ -60,6 +60,14 @@ def test_what_differs_is_told_in_words(references, name):
     assert words or found == ()
 
 
+def test_black_references():
+    black, bright = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 60, np.uint8)
+    speck = black.copy()
+    speck[3:5, 3:5] = 200
+    assert differences(measure(black + 1), [measure(speck)]) == ("less sharp than every reference",), "a grey level is no light"
+    assert "brighter than every reference" in differences(measure(bright), [measure(speck)])
+
+
 def test_compression_is_told(references):
     assert any("compressed more strongly" in one for one in differences(measure(jpeg(part(100))), references))
 

@@ -140,12 +140,12 @@ def test_folders_of_earlier_versions_are_taken_to_be_what_their_settings_say(cli
 
 
 def test_each_reference_is_decoded_once(lite, files, monkeypatch):
-    from vlad.pictures import roi
+    from vlad.pictures import reading
     from vlad.references import fitting
 
     decoded = []
-    original = roi.read_image
-    monkeypatch.setattr(roi, "read_image", lambda source, **options: decoded.append(source) or original(source, **options))
+    original = reading.read_image
+    monkeypatch.setattr(reading, "read_image", lambda source, **options: decoded.append(source) or original(source, **options))
     quiet(AnomalyDetector(lite, rotations=1).fit, files)
     assert sorted(decoded) == files
     monkeypatch.setattr(fitting, "_KEPT_BYTES", 0)  # no room: read again, and the same comes out

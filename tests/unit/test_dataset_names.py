@@ -195,6 +195,8 @@ def test_shapes_of_labelme(tmp_path):
         (labelme({"shape_type": "line", "points": [[1, 2], [3, 4]]}), r"shapes\[0\] is a line of 2 points"),
         (labelme({"points": "x"}), "points must be a list of pairs"),
         ("[]", "must be an object"),
+        (labelme({"points": [[1, 1], [2, 1e300], [3, 3]]}), "must be a number from"),
+        (labelme(size=(30_000, 30_000)), "the limit is 100,000,000 pixels"),
         ("{" * 9999, "cannot be read"),
         ('{"imageHeight": 1e999}', "cannot be read"),
     ):
@@ -293,5 +295,7 @@ class TestSorted:
         assert "references: 2 pictures" in run.stderr
         run = vlad("fit", tmp_path / "set", "--normal", "odd", "--out", tmp_path / "model", "--model", "lite")
         assert run.returncode == 0 and "odd: references, 1 picture" in run.stderr
+        run = vlad("fit", tmp_path / "set", "--anomalous", "tpyo", "--out", tmp_path / "model", "--model", "lite")
+        assert run.returncode == 2 and "expected a folder called tpyo in it; see --anomalous" in run.stderr
         run = vlad("fit", tmp_path / "set", "--normal", "fine", "--out", tmp_path / "model", "--model", "lite")
         assert run.returncode == 2 and "expected a folder called fine in it" in run.stderr

@@ -149,6 +149,23 @@ def test_size_is_looked_at_before_anything_is_decoded():
         read_image(bytes(lying))
 
 
+def test_a_tile_counts_as_a_whole():
+    data = bytearray(tiff(np.zeros((64, 64, 3), np.uint16), photometric="rgb", tile=(1024, 1024), compression="deflate"))
+    with pytest.raises(ImageReadError, match="has 1024 x 1024 = 1,048,576 pixels, the limit is 10,000"):
+        read_image(bytes(data), max_pixels=10_000)
+
+
+def test_white_is_not_looked_for_beyond_the_limit(monkeypatch):
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda *_: pytest.fail("decoded"))
+    assert find_white_level([png(RGB[..., 0])], max_pixels=2000) is None
+
+
+def test_a_white_level_that_was_said_is_not_doubted():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_image(FILES["PNG"], white_level=65535)
+
+
 @pytest.mark.parametrize(("highest", "level"), [(700, 1023), (1024, 4095), (4095, 4095), (5000, 16383), (40000, 65535)])
 def test_white_is_found_from_the_highest_value(tmp_path, highest, level):
     dark, bright = np.full((20, 20, 3), 30, np.uint16), np.full((20, 20), highest, np.uint16)
@@ -247,6 +264,25 @@ class TestSpecial:
         assert find_images([tmp_path]) == [tmp_path / "scan.dcm"]
         with pytest.raises(ImageReadError, match="the limit is 100"):
             read_image(self.dicom(), max_pixels=100)
+
+    @pytest.mark.parametrize("kind", ["YBR_FULL", "PALETTE COLOR", "empty window"])
+    def test_other_kinds_of_dicom(self, kind):
+        if kind == "empty window":
+            assert (read_image(self.dicom(WindowCenter=None, WindowWidth=None)) == read_image(self.dicom())).all()
+            return
+        flat = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PhotometricInterpretation": kind}
+        if kind == "YBR_FULL":
+            ycc = cv2.cvtColor(np.full((40, 56, 3), (200, 50, 50), np.uint8), cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+            found = read_image(self.dicom(**flat, SamplesPerPixel=3, PlanarConfiguration=0, PixelData=ycc.tobytes()))
+            assert np.abs(found.astype(int) - [200, 50, 50]).max() <= 3
+            return
+        table = {f"{name}PaletteColorLookupTableDescriptor": [2, 0, 16] for name in ("Red", "Green", "Blue")}
+        levels = {"Red": (65535, 0), "Green": (0, 65535), "Blue": (0, 0)}
+        table |= {f"{name}PaletteColorLookupTableData": np.array(values, np.uint16).tobytes() for name, values in levels.items()}
+        indices = np.zeros((40, 56), np.uint8)
+        indices[20:] = 1
+        found = read_image(self.dicom(**flat, **table, PixelData=indices.tobytes()))
+        assert (found[:20] == [255, 0, 0]).all() and (found[20:] == [0, 255, 0]).all()
 
     def test_raw_files_are_taken_where_there_is_nothing_else(self, tmp_path):
         for name in ("a.dng", "b.NEF"):

@@ -202,6 +202,8 @@ class DetectorOptions:
         """The detector's settings that were given, as plain values."""
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _OF_MODEL}
         values["adapt"] = values.pop("adapt_to")
+        if self.tile is not None and 0 < self.tile < 32:
+            raise ConfigError(f"--tile must be 0 or at least 32 pixels, got {self.tile}")
         if self.white_level is not None:
             values["white_level"] = int(self.white_level) if self.white_level.isdecimal() else self.white_level
         return {
@@ -290,6 +292,9 @@ def _normal_ones(items: list[str], roles: Roles | None, quiet: bool) -> list[str
         normal = [one for one in taken if one.role == "references"]
         if roles is not None and roles.normal and not normal:
             raise ConfigError(f"{item}: expected a folder called {' or '.join(roles.normal)} in it; see --normal")
+        there = {one.path.name.casefold() for one in taken}
+        if roles is not None and (unknown := [name for name in roles.anomalous if name.casefold() not in there]):
+            raise ConfigError(f"{item}: expected a folder called {unknown[0]} in it; see --anomalous")
         found += [str(one.path) for one in normal] or [item]
         if normal and not quiet:
             for line in listed(taken, folder):

@@ -16,6 +16,7 @@ _SIDE = 512  # pixels of the longer side at which light and sharpness are measur
 _QUANTILES = np.linspace(0.1, 0.9, 9)
 _BLOCK = 8  # of JPEG
 _LIGHT, _SOFT, _HARD, _BLOCKY, _SIZE, _SHAPE = 0.08, 0.65, 1.6, 0.2, 1.5, 0.05  # beyond every reference by so much it is told
+_DARK, _SEEN = 2.0, 16.0  # grey levels that are none, and from which on a share of them says something
 _MOST_GAIN = 2.5
 _CLEAR = (5, 250)  # grey levels between which light is neither lost nor cut off
 
@@ -75,12 +76,13 @@ def differences(picture: Appearance, references: Sequence[Appearance]) -> tuple[
     light = [one.brightness for one in references]
     spread = 0.5 * (max(light) - min(light))
     low, high = min(light) - spread, max(light) + spread
-    if picture.brightness < low * (1 - _LIGHT):
+    if picture.brightness < low * (1 - _LIGHT) - _DARK:
         found.append(f"darker than every reference by {1 - picture.brightness / min(light):.0%}")
-    elif picture.brightness > high * (1 + _LIGHT):
-        found.append(f"brighter than every reference by {picture.brightness / max(light) - 1:.0%}")
+    elif picture.brightness > high * (1 + _LIGHT) + _DARK:
+        share = f" by {picture.brightness / max(light) - 1:.0%}" if max(light) > _SEEN else ""  # of black there is no share
+        found.append(f"brighter than every reference{share}")
     sharp = [one.sharpness for one in references]
-    is_blocky = picture.blockiness > max(one.blockiness for one in references) + _BLOCKY
+    is_blocky = picture.blockiness > max(1.0, *(one.blockiness for one in references)) + _BLOCKY
     if is_blocky:
         found.append("compressed more strongly than every reference")
     if picture.sharpness < _SOFT * min(sharp):

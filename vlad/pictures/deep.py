@@ -75,6 +75,8 @@ def _from_tiff(file: IO[bytes], check_size: Callable[[int, int], None]) -> np.nd
             if page.samplesperpixel == 1 or page.bitspersample == 8 or page.photometric not in kinds or page.dtype is None:
                 return None
             check_size(page.imagewidth, page.imagelength)
+            if page.is_tiled:  # a tile is unpacked as a whole, however little of it is shown
+                check_size(max(page.imagewidth, page.tilewidth), max(page.imagelength, page.tilelength))
             colours = {_RGB: 3, _CMYK: 4}.get(int(page.photometric), 1)
             extra = page.samplesperpixel - colours
             if extra not in (0, 1) or page.imagedepth != 1:

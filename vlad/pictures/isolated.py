@@ -23,7 +23,7 @@ from vlad.errors import ImageReadError, noting, warn
 
 _ASKED, _TOLD = struct.Struct("<QQQ"), struct.Struct("<?QQQ")  # bytes, max_pixels, white level or 0; is there a picture, its height and
 # width or letters and 0, and letters of notes
-_MEMORY_A_PIXEL, _MEMORY = 32, 2**28  # bytes; the reader itself takes up to 20 a pixel
+_MEMORY_A_PIXEL, _MEMORY = 64, 2**28  # bytes; the reader itself takes up to 20 a pixel, 52 of deep colour
 _CODE = "import sys; sys.path.append(sys.argv[1]); from vlad.pictures.isolated import work; work()"
 
 

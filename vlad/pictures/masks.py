@@ -23,7 +23,7 @@ import numpy as np
 
 from vlad.errors import ConfigError, DatasetError
 from vlad.pictures.reading import IMAGE_SUFFIXES
-from vlad.untrusted.values import Values, parse_json
+from vlad.untrusted.values import Values, number, parse_json
 
 MARKERS = ("mask", "gt", "label", "seg", "groundtruth", "annotation")
 _SUFFIXES = (".png", ".bmp", *(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".png", ".bmp")), ".npy", ".json")
@@ -32,6 +32,8 @@ _MARKED_BEFORE = re.compile(rf"(?:{'|'.join(MARKERS)})s?[ ._-](?P<stem>.+)", re.
 _NUMBERED = re.compile(r"(?P<stem>.+?)[ ._-]\d{1,3}")
 _MARKED_NUMBERED = re.compile(rf"(?P<stem>.+?)[ ._-](?:{'|'.join(MARKERS)})s?[ ._-]?\d{{1,3}}", re.IGNORECASE)
 _MARKED_BEHIND = re.compile(rf"(?P<stem>.+?)[ ._-]\d{{1,3}}[ ._-]?(?:{'|'.join(MARKERS)})s?", re.IGNORECASE)
+_FAR = 1e6  # coordinates beyond it are none
+_MOST_PIXELS = 100_000_000  # of an annotation
 _CIRCLE = 90  # corners of a circle
 
 
@@ -100,7 +102,10 @@ def _from_labelme(content: Any) -> np.ndarray:
 
     try:
         values = Values(content, "the annotation")
-        mask = np.zeros((values.whole("imageHeight", 1, 100_000), values.whole("imageWidth", 1, 100_000)), dtype=bool)
+        height, width = values.whole("imageHeight", 1, 100_000), values.whole("imageWidth", 1, 100_000)
+        if height * width > _MOST_PIXELS:
+            raise ConfigError(f"imageWidth x imageHeight are {width} x {height}, the limit is {_MOST_PIXELS:,} pixels")
+        mask = np.zeros((height, width), dtype=bool)
         for shape in values.objects("shapes"):
             mask |= draw_polygon(_corners(shape), (mask.shape[0], mask.shape[1]))
     except ConfigError as error:
@@ -112,7 +117,7 @@ def _corners(shape: Values) -> tuple[tuple[float, float], ...]:
     kind, points = shape.text("shape_type", default="polygon"), shape.get("points")
     if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise ConfigError(f"{shape.name}.points must be a list of pairs")
-    corners = tuple((float(x), float(y)) for x, y in points)
+    corners = tuple((number(x, f"{shape.name}.points", -_FAR, _FAR), number(y, f"{shape.name}.points", -_FAR, _FAR)) for x, y in points)
     if kind == "polygon" and len(corners) >= 3:
         return corners
     if len(corners) == 2 and kind == "rectangle":

@@ -79,7 +79,7 @@ def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: 
         source: a path; the bytes of a file, or a file open in binary mode; a PIL image; an array (H, W) or (H, W, C), or a torch
             tensor (C, H, W), with C = 1 (grey), 3 (RGB, not OpenCV's BGR) or 4 (RGBA), of uint8, uint16, bool, or float in [0, 1].
         max_pixels: larger pictures are refused from their header, before anything is decoded; replaces Pillow's process-wide limit.
-            Reading takes up to 20 bytes a pixel, 2 GB at this limit.
+            Reading takes up to 20 bytes a pixel, 2 GB at this limit, and up to 52 for colour of more than 8 bits and DICOM.
         min_size: smallest side in pixels.
         white_level: what is white in values of 16 bits that do not say so themselves, e.g. 4095 of a camera with 12 bits, from 255 to
             65535; None takes 65535.
@@ -121,6 +121,7 @@ def find_white_level(sources: Iterable[ImageSource], *, max_pixels: int = 100_00
         with contextlib.suppress(Exception), contextlib.ExitStack() as files:
             check_size = functools.partial(_check_size, max_pixels=max_pixels, min_size=1)
             picture = _open(source, files, check_size)
+            check_size(*(picture.shape[1::-1] if isinstance(picture, np.ndarray) else picture.size))
             values = np.asarray(picture) if isinstance(picture, np.ndarray) or picture.mode.startswith("I") else None
             if values is not None and values.dtype.kind in "ui" and values.dtype.itemsize > 1:
                 highest = max(highest or 0, int(values.max()))
@@ -316,7 +317,7 @@ def _to_uint8(
                 warn(f"{name}: brighter than white, its maximum is {high} and white is {white_level}; give the camera's white level")
             bright = np.minimum(values, white_level).astype(np.uint32) * 255
             return ((2 * bright + white_level) // (2 * white_level)).astype(np.uint8)
-        if 0 < high < 16384 and not is_stated:
+        if 0 < high < 16384 and not is_stated and white_level is None:
             level = next(level for level in _WHITE_LEVELS if high <= level)
             warn(
                 f"{name}: {'nearly black' if high < 4096 else 'dark'}, its 16-bit maximum is {high}; if {level} is white there, set "

@@ -38,7 +38,7 @@ def read_special(file: IO[bytes], head: bytes, name: str, check_size: Callable[[
 def _from_dicom(file: IO[bytes], check_size: Callable[[int, int], None]) -> np.ndarray:
     try:
         import pydicom
-        from pydicom.pixels import apply_modality_lut, apply_voi_lut, convert_color_space
+        from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
     except ImportError:
         raise ImageReadError(f"is a DICOM file, for which pydicom {_INSTALL}") from None
     file.seek(0)
@@ -50,15 +50,16 @@ def _from_dicom(file: IO[bytes], check_size: Callable[[int, int], None]) -> np.n
         stored = pixel_array(data, index=0)
     else:
         stored = data.pixel_array
-    if stored.ndim == 3:
-        interpretation = str(data.PhotometricInterpretation)
-        colours = convert_color_space(stored, interpretation, "RGB") if interpretation.startswith("YBR") else stored
-        return np.asarray(colours if colours.dtype == np.uint8 else colours >> (int(data.BitsStored) - 8), dtype=np.uint8)
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        stored = apply_color_lut(stored, data)[..., :3]
+        return np.asarray(stored if stored.dtype == np.uint8 else stored >> 8, dtype=np.uint8)
+    if stored.ndim == 3:  # pydicom gives RGB, whatever it was
+        return np.asarray(stored if stored.dtype == np.uint8 else stored >> (int(data.BitsStored) - 8), dtype=np.uint8)
     values = np.asarray(apply_modality_lut(stored, data), dtype=np.float64)
     if "VOILUTSequence" in data:
         values = np.asarray(apply_voi_lut(values, data), dtype=np.float64)
         low, high = 0.0, float(2 ** int(data.VOILUTSequence[0].LUTDescriptor[2]) - 1)
-    elif "WindowCenter" in data and "WindowWidth" in data:  # the first of several; PS3.3 C.11.2.1.2
+    elif data.get("WindowCenter") is not None and data.get("WindowWidth") is not None:  # the first of several; PS3.3 C.11.2.1.2
         centre, width = (float(np.atleast_1d(data[name].value)[0]) for name in ("WindowCenter", "WindowWidth"))
         low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
     else:

@@ -74,28 +74,32 @@ _STATED = (
                r"(?:correct|right|best|true|accurate|answer)"),
     re.compile(r"\bI(?:'d|\s+would|\s+will|'ll)?\s+(?:choose|pick|select|go\s+with|answer)\s+(?:(?i:option|letter)\s+)?" + _OPTION),
     re.compile(r"\\boxed\{\s*(?:\\text\{)?\s*([A-E])"),
-    re.compile(r"\*\*\s*(?:(?i:option)\s+)?([A-E])\s*[.):]?\s*\*\*"),
+    re.compile(r"\*\*\s*(?:(?i:option)\s+)?([A-E])\s*[.):]?\s*\*\*(?!\s+is\s+(?:not|wrong|incorrect))"),
 )  # fmt: skip
 _ALONE = re.compile(r"""(?i:option|answer|choice|letter)?\s*["'(\[*]*([A-Ea-e])["')\]*]*\s*[.:,;!]?""")
-_FIRST = re.compile(r"""["'(\[*]*(?:(?i:option|answer)\s+)?([A-Ea-e])(?:[)\].:]|\s+[-–—])(?=[\s*]|$)""")
+_AT_LINE = re.compile(r"""^["'(\[*]*(?:(?i:option|answer)\s+)?([A-Ea-e])(?:[)\].:]|\s+[-–—])(?=[\s*]|$)""", re.MULTILINE)
+_SEVERAL = re.compile(r"""\b[A-E]\.\s*[A-E]\.|\b[A-E]["')\]*]*\s*(?:,|/|or\b|and\b)\s*(?:(?i:option)\s+)?["'(\[*]*[A-E]\b(?!')""")
+_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
 def read_strictly(reply: str, options: Mapping[str, str]) -> str | None:
     """The letter of an option that a reply plainly gives, None otherwise: it is all there is, or stands at the beginning as in "B.
     Scratch", or is stated to be the answer, or the reply is or begins with the text of one option. Where several letters are stated, none
     is given; a refusal gives none."""
-    text = reply.strip()
+    text = _THOUGHT.sub("", reply).strip()
     if match := _ALONE.fullmatch(text):
         return _of_options(match[1].upper(), options)
+    if _SEVERAL.search(text):
+        return None
     stated = {match[1].upper() for pattern in _STATED for match in pattern.finditer(text)}
+    stated |= {match[1].upper() for match in _AT_LINE.finditer(text)}
     if stated:
         return _of_options(stated.pop(), options) if len(stated) == 1 else None
-    if match := _FIRST.match(text):
-        return _of_options(match[1].upper(), options)
-    begins = [letter for letter, option in options.items() if _begins_with(text, option)]
-    longest = max((len(options[letter]) for letter in begins), default=0)
-    best = [letter for letter in begins if len(options[letter]) == longest]
-    return best[0] if len(best) == 1 else None
+    named = [letter for letter, option in options.items() if _begins_with(text, option)]
+    longest = max((len(options[letter]) for letter in named), default=0)
+    best = [letter for letter in named if len(options[letter]) == longest]
+    others = [option for letter, option in options.items() if letter not in named and _is_in(text, option)]
+    return best[0] if len(best) == 1 and not others else None
 
 
 def _of_options(letter: str, options: Mapping[str, str]) -> str | None:
@@ -104,4 +108,9 @@ def _of_options(letter: str, options: Mapping[str, str]) -> str | None:
 
 def _begins_with(text: str, option: str) -> bool:
     wanted, found = option.strip(" .").casefold(), text.lstrip("\"'*( ").casefold()
-    return bool(wanted) and found.startswith(wanted) and not found[len(wanted) : len(wanted) + 1].isalnum()
+    return bool(wanted) and found.startswith(wanted) and found[len(wanted) : len(wanted) + 1] in ("", *".,;:!\n\"')*")
+
+
+def _is_in(text: str, option: str) -> bool:
+    wanted = re.escape(option.strip(" .").casefold())
+    return bool(wanted) and re.search(rf"(?<!\w){wanted}(?!\w)", text.casefold()) is not None
