@@ -74,6 +74,8 @@ def _from_tiff(file: IO[bytes], check_size: Callable[[int, int], None]) -> np.nd
             kinds = (_INVERTED, _GREY, _RGB, _CMYK)
             if page.samplesperpixel == 1 or page.bitspersample == 8 or page.photometric not in kinds or page.dtype is None:
                 return None
+            if not all(isinstance(value, int) for value in (page.imagewidth, page.imagelength, page.samplesperpixel)):
+                raise ImageReadError("is damaged (its size is not one number each); copy or export it again")
             check_size(page.imagewidth, page.imagelength)
             if page.is_tiled:  # a tile is unpacked as a whole, however little of it is shown
                 check_size(max(page.imagewidth, page.tilewidth), max(page.imagelength, page.tilelength))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError, VlmError, warn
-from vlad.pictures.reading import ImageSource, read_image
+from vlad.pictures.reading import ImageSource, Reader
 from vlad.vlm.answer import Answer, Defect, Evidence
 from vlad.vlm.backends.base import Limits, Message, Reply, VlmBackend
 from vlad.vlm.describer import Describer
@@ -47,6 +47,11 @@ class Detector(Protocol):
 
     config: DetectorConfig
     encoder: Encoder
+
+    @property
+    def reader(self) -> Reader:
+        """How pictures are read."""
+        ...
 
     @property
     def memory(self) -> ReferenceMemory | None:
@@ -129,7 +134,7 @@ class Inspector:
             ImageReadError, PromptError, ConfigError: as of `AnomalyDetector.predict`.
         """
         start = time.perf_counter()
-        picture = read_image(image, max_pixels=self.detector.config.max_pixels)
+        picture = self.detector.reader(image)
         prediction = self.detector.predict(picture, class_name=class_name, threshold=threshold)
         path = str(image) if isinstance(image, (str, Path)) else None
         prediction = replace(prediction, image_path=path)
