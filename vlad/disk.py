@@ -15,10 +15,11 @@ from vlad.errors import ConfigError, OutputError, warn
 from vlad.untrusted import printable
 
 _LOCK, _HOLDER = ".lock", ".lock-holder"
-_FULL, _FORBIDDEN = "make room or choose another place", "get the permission to write there, or choose another place"
+_MAKE_ROOM, _FORBIDDEN = "make room or choose another place", "get the permission to write there, or choose another place"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk that takes no more
 _ADVICE = {
     errno.ENAMETOOLONG: "choose a shorter name",
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    **dict.fromkeys(FULL, _MAKE_ROOM),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _FORBIDDEN),
 }
 

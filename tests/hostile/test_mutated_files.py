@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from dicom_files import dicom
 from fuzzing import seeds
 from PIL import Image
 
@@ -39,25 +40,6 @@ def tiff(pixels: np.ndarray, **options: object) -> bytes:
     return file.getvalue()
 
 
-def dicom() -> bytes:
-    pydicom = pytest.importorskip("pydicom", reason="an extra that is not installed")
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-
-    data = pydicom.Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = SecondaryCaptureImageStorage
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
-    data.Rows, data.Columns, data.SamplesPerPixel = 40, 48, 1
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-    data.PhotometricInterpretation, data.WindowCenter, data.WindowWidth = "MONOCHROME2", 1000, 900
-    data.PixelData = (DEEP[..., 0] >> 4).tobytes()
-    file = io.BytesIO()
-    data.save_as(file, enforce_file_format=True)
-    return file.getvalue()
-
-
 KINDS: dict[str, Callable[[], bytes]] = {
     "PNG": lambda: pil("PNG"),
     "PNG, palette": lambda: pil("PNG", "P"),
@@ -75,7 +57,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "TIFF, deflate": lambda: tiff(DEEP, photometric="rgb", compression="deflate", predictor=True),
     "TIFF, float": lambda: tiff((DEEP / 65535).astype(np.float32), photometric="rgb"),
     "BigTIFF": lambda: tiff(DEEP, photometric="rgb", bigtiff=True),
-    "DICOM": dicom,
+    "DICOM": lambda: dicom(DEEP[..., 0] >> 4, WindowCenter=1000, WindowWidth=900),
 }
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from dicom_files import dicom
 from PIL import Image
 
 from vlad import AnomalyDetector, find_images, read_image
@@ -233,47 +234,27 @@ class TestDetector:
 
 
 class TestSpecial:
-    def dicom(self, **changes: object) -> bytes:
-        pydicom = pytest.importorskip("pydicom", reason="an extra that is not installed")
-        from pydicom.dataset import FileMetaDataset
-        from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
-
-        data = pydicom.Dataset()
-        data.file_meta = FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = SecondaryCaptureImageStorage
-        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
-        data.Rows, data.Columns, data.SamplesPerPixel = 40, 56, 1
-        data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-        data.PhotometricInterpretation = "MONOCHROME2"
-        data.PixelData = RGB[..., 0].tobytes()
-        for key, value in changes.items():
-            setattr(data, key, value)
-        file = io.BytesIO()
-        data.save_as(file, enforce_file_format=True)
-        return file.getvalue()
-
     def test_dicom(self, tmp_path):
         grey = expected(4095)[..., :1].astype(int)
-        assert np.abs(read_image(self.dicom()) - grey).max() <= 1
-        assert np.abs(read_image(self.dicom(PhotometricInterpretation="MONOCHROME1")) - (255 - grey)).max() <= 1
-        window, stored = read_image(self.dicom(WindowCenter=1000, WindowWidth=1000))[..., 0], RGB[..., 0]
+        assert np.abs(read_image(dicom(RGB[..., 0])) - grey).max() <= 1
+        assert np.abs(read_image(dicom(RGB[..., 0], PhotometricInterpretation="MONOCHROME1")) - (255 - grey)).max() <= 1
+        window, stored = read_image(dicom(RGB[..., 0], WindowCenter=1000, WindowWidth=1000))[..., 0], RGB[..., 0]
         assert (window[stored < 495] == 0).all() and (window[stored > 1505] == 255).all()
         assert np.abs(window[(stored > 510) & (stored < 1490)] - (stored[(stored > 510) & (stored < 1490)] - 500.0) * 0.255).max() <= 1
-        (tmp_path / "scan.dcm").write_bytes(self.dicom())
+        (tmp_path / "scan.dcm").write_bytes(dicom(RGB[..., 0]))
         assert find_images([tmp_path]) == [tmp_path / "scan.dcm"]
         with pytest.raises(ImageReadError, match="the limit is 100"):
-            read_image(self.dicom(), max_pixels=100)
+            read_image(dicom(RGB[..., 0]), max_pixels=100)
 
     @pytest.mark.parametrize("kind", ["YBR_FULL", "PALETTE COLOR", "empty window"])
     def test_other_kinds_of_dicom(self, kind):
         if kind == "empty window":
-            assert (read_image(self.dicom(WindowCenter=None, WindowWidth=None)) == read_image(self.dicom())).all()
+            assert (read_image(dicom(RGB[..., 0], WindowCenter=None, WindowWidth=None)) == read_image(dicom(RGB[..., 0]))).all()
             return
         flat = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PhotometricInterpretation": kind}
         if kind == "YBR_FULL":
             ycc = cv2.cvtColor(np.full((40, 56, 3), (200, 50, 50), np.uint8), cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
-            found = read_image(self.dicom(**flat, SamplesPerPixel=3, PlanarConfiguration=0, PixelData=ycc.tobytes()))
+            found = read_image(dicom(RGB[..., 0], **flat, SamplesPerPixel=3, PlanarConfiguration=0, PixelData=ycc.tobytes()))
             assert np.abs(found.astype(int) - [200, 50, 50]).max() <= 3
             return
         table = {f"{name}PaletteColorLookupTableDescriptor": [2, 0, 16] for name in ("Red", "Green", "Blue")}
@@ -281,7 +262,7 @@ class TestSpecial:
         table |= {f"{name}PaletteColorLookupTableData": np.array(values, np.uint16).tobytes() for name, values in levels.items()}
         indices = np.zeros((40, 56), np.uint8)
         indices[20:] = 1
-        found = read_image(self.dicom(**flat, **table, PixelData=indices.tobytes()))
+        found = read_image(dicom(RGB[..., 0], **flat, **table, PixelData=indices.tobytes()))
         assert (found[:20] == [255, 0, 0]).all() and (found[20:] == [0, 255, 0]).all()
 
     def test_raw_files_are_taken_where_there_is_nothing_else(self, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import signal
@@ -15,6 +14,7 @@ import typer
 
 from vlad import __version__
 from vlad.cli import ask, calibrate, checklist, demo, detect, doctor, eval, fit, prompts, references
+from vlad.disk import FULL, cannot_write
 from vlad.errors import OutputError, VladError, VladWarning
 from vlad.untrusted import printable
 
@@ -23,8 +23,6 @@ USAGE_ERROR, CRASH, NOT_WRITTEN = 2, 70, 74
 # Read by OpenMP when torch is loaded. Threads that wait by spinning take the cores from whoever they wait for: beside another torch
 # program a picture took `lite` 2.3 s instead of 0.07 s; alone it makes no difference (eval/bench/busy.py). A value of yours is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     help="Zero-shot and few-shot detection of visual anomalies: is something wrong with a picture, and where.",
@@ -70,8 +68,8 @@ def main() -> None:
             warnings.showwarning = _show_note
             app()
     except (VladError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            error = OutputError(f"{error.filename or 'the output'}: could not be written ({error.strerror}); make room, then run it again")
+        if isinstance(error, OSError) and error.errno in FULL:
+            error = cannot_write(error.filename or "the output", error)
         print(printable(f"vlad: {error}"), file=sys.stderr)
         sys.exit(NOT_WRITTEN if isinstance(error, OutputError) else USAGE_ERROR)
     except Exception:

@@ -44,14 +44,26 @@ class Appearance:
 
 def measure(picture: np.ndarray) -> Appearance:
     """Of a picture uint8 (H, W, 3)."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, _SIDE / max(height, width))
-    small = cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    grey = _small(picture)
     values = grey.astype(np.float32)
     fine, coarse = cv2.GaussianBlur(values, (0, 0), 1.0), cv2.GaussianBlur(values, (0, 0), 4.0)
     sharpness = float(np.abs(values - fine).mean() / (np.abs(fine - coarse).mean() + 0.5))
-    return Appearance(tuple(map(float, np.quantile(grey, _QUANTILES))), sharpness, _blockiness(picture), (height, width))
+    return Appearance(_light(grey), sharpness, _blockiness(picture), (picture.shape[0], picture.shape[1]))
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    """Grey uint8 (h, w), the size at which pictures are measured."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, _SIDE / max(height, width))
+    small = cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
+    grey: np.ndarray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    return grey
+
+
+def _light(grey: np.ndarray) -> tuple[float, ...]:
+    """Quantiles of grey levels, each the lowest level that so many pixels do not exceed."""
+    below = np.cumsum(np.bincount(grey.ravel(), minlength=256)) / grey.size
+    return tuple(map(float, np.searchsorted(below, _QUANTILES)))
 
 
 def _blockiness(picture: np.ndarray) -> float:
@@ -107,7 +119,7 @@ def mean_light(pictures: Sequence[Appearance]) -> tuple[float, ...]:
 def with_light(picture: np.ndarray, light: tuple[float, ...]) -> np.ndarray:
     """A picture uint8 (H, W, 3) multiplied so that its grey levels come to those of `light`, by their median ratio; what is cut off at
     white or lost in black says nothing, and has none of its detail back."""
-    had, wanted = np.asarray(measure(picture).light), np.asarray(light)
+    had, wanted = np.asarray(_light(_small(picture))), np.asarray(light)
     clear = (had > _CLEAR[0]) & (had < _CLEAR[1]) & (wanted > _CLEAR[0]) & (wanted < _CLEAR[1])
     if not clear.any():
         clear = had > _CLEAR[0]

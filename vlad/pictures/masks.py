@@ -38,7 +38,7 @@ _CIRCLE = 90  # corners of a circle
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """A mask's values int64 (H, W), above 0 is defective; of grey files those stored, of others 0 and 1.
+    """A mask's values int64 (H, W), above 0 is defective; of grey files those stored.
 
     Raises:
         DatasetError: the file cannot be read.
@@ -126,7 +126,7 @@ def _corners(shape: Values) -> tuple[tuple[float, float], ...]:
     if len(corners) == 2 and kind == "circle":
         (x, y), (edge_x, edge_y) = corners
         radius = math.hypot(edge_x - x, edge_y - y)
-        angles = [2 * math.pi * number / _CIRCLE for number in range(_CIRCLE)]
+        angles = [2 * math.pi * corner / _CIRCLE for corner in range(_CIRCLE)]
         return tuple((x + radius * math.cos(angle), y + radius * math.sin(angle)) for angle in angles)
     raise ConfigError(f"{shape.name} is a {kind} of {len(corners)} points, which has no area; expected polygons, rectangles or circles")
 

@@ -136,5 +136,5 @@ class TextVectors:
         embeddings = self.joint.encode_text([*normal, *anomalous])
         self.known[key] = text_vectors(embeddings[: len(normal)], embeddings[len(normal) :])
         if len(self.known) > _KEPT:
-            self.known.popitem(last=False)
+            self._shortened.pop(self.known.popitem(last=False)[0], None)
         return self.known[key]
