@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlad.errors import DatasetError
+from vlad.errors import DatasetError, VladWarning
 from vlad.evaluation.datasets import listed, load_dataset, read_mask, read_truth
 from vlad.evaluation.datasets.check import check_dataset
-from vlad.evaluation.datasets.roles import Roles, sorted_folder
+from vlad.pictures.folders import Roles, normal_pictures
 from vlad.pictures.masks import find_masks, partner_of
 
 SIZE = (24, 32)
@@ -192,7 +192,7 @@ def test_shapes_of_labelme(tmp_path):
     found = read_mask(path)
     assert (found[:10] > 0).sum() == DEFECT.sum() and (found[10:] > 0).sum() == pytest.approx(np.pi * 9, abs=5)
     for wrong, words in (
-        (labelme({"shape_type": "line", "points": [[1, 2], [3, 4]]}), r"shapes\[0\] is a line of 2 points"),
+        (labelme({"shape_type": "rectangle", "points": [[1, 2]]}), r"shapes\[0\] is a rectangle of 1 points"),
         (labelme({"points": "x"}), "points must be a list of pairs"),
         ("[]", "must be an object"),
         (labelme({"points": [[1, 1], [2, 1e300], [3, 3]]}), "must be a number from"),
@@ -203,6 +203,30 @@ def test_shapes_of_labelme(tmp_path):
         path.write_text(wrong)
         with pytest.raises(DatasetError, match=words):
             read_mask(path)
+
+
+@pytest.mark.parametrize("kind", ["point", "line", "linestrip"])
+def test_a_shape_without_area_is_passed_over(tmp_path, kind):
+    path = tmp_path / "0.json"
+    inside = {"label": "scratch", "shape_type": "rectangle", "points": [[10, 3], [15, 7]]}
+    path.write_text(labelme({"shape_type": kind, "points": [[1, 2], [3, 4]]}, inside).replace("24,", "24.0,"))
+    with pytest.warns(VladWarning, match=rf"shapes\[0\] is a {kind}, which has no area"):
+        assert ((read_mask(path) > 0) == DEFECT).all()
+
+
+@pytest.mark.parametrize("kind", ["RGB", "JPEG", "P", "P, swapped"])
+def test_red_on_white(tmp_path, kind):
+    pixels = np.full((*SIZE, 3), 255, np.uint8)
+    pixels[DEFECT] = [220, 0, 0]
+    if kind == "JPEG":
+        path = save(tmp_path / "0.jpg", pixels, quality=95, subsampling=0)
+    elif kind == "RGB":
+        path = save(tmp_path / "0.png", pixels)
+    else:
+        drawn = Image.fromarray(((kind == "P, swapped") != DEFECT).astype(np.uint8), "P")
+        drawn.putpalette([220, 0, 0, 255, 255, 255] if kind == "P, swapped" else [255, 255, 255, 220, 0, 0])
+        path = save(tmp_path / "0.png", drawn)
+    assert ((read_mask(path) > 0) == DEFECT).all()
 
 
 def test_annotations_beside_their_pictures(tmp_path):
@@ -245,6 +269,22 @@ def test_what_looks_like_a_mask_among_the_pictures_is_told(tmp_path):
     assert [finding.kind for finding in found] == ["looks-like-a-mask"] and "1.png has no colour but black and white" in str(found[0])
 
 
+class TestFlatMasks:
+    def test_one_that_would_be_that_of_two_pictures_is_of_neither(self, tmp_path):
+        picture(tmp_path, "good/9.png", "good/8.png", "dent/0.png", "hole/0.png", "hole/1.png")
+        mask(tmp_path, "masks/0.png", "masks/1.png")
+        assert counts(tmp_path) == (2, 2, 3, 1)
+        missing = [one.message for one in check_dataset(load_dataset(tmp_path)) if one.kind == "missing-mask"]
+        assert len(missing) == 2 and "hole/0.png has no mask" in missing[1] and missing[1].endswith("masks/hole/0_mask.png")
+
+    def test_the_picture_of_another_kind_keeps_its_own(self, tmp_path):
+        picture(tmp_path, "good/9.png", "good/8.png", "dent/part.png", "hole/part_1.png")
+        mask(tmp_path, "masks/part.png", "masks/part_1.png")
+        (category,) = load_dataset(tmp_path).categories
+        found = {one.path.name: [m.name for m in one.masks] for one in category.test if one.is_anomalous}
+        assert found == {"part.png": ["part.png"], "part_1.png": ["part_1.png"]}
+
+
 class TestWithoutMasks:
     def test_a_set_without_any(self, tmp_path):
         picture(tmp_path, "train/good/0.png", "test/good/0.png", "test/bad/0.png")
@@ -272,15 +312,45 @@ class TestWithoutMasks:
 class TestSorted:
     def test_references_of_a_sorted_folder(self, tmp_path):
         picture(tmp_path, "OK/0.png", "OK/1.png", "NG/0.png", "gt/0.png")
-        taken = sorted_folder(tmp_path, Roles())
+        files, taken = normal_pictures(tmp_path, Roles())
         assert listed(taken, tmp_path) == ["NG: left out, 1 picture", "OK: references, 2 pictures", "gt: left out, 1 picture"]
-        assert sorted_folder(tmp_path / "OK", Roles()) == () == sorted_folder(tmp_path / "NG", Roles())
+        assert files == [tmp_path / "OK/0.png", tmp_path / "OK/1.png"]
+        assert normal_pictures(tmp_path / "OK", Roles()) == ([], ()) == normal_pictures(tmp_path / "NG", Roles())
 
     def test_training_pictures_go_before(self, tmp_path):
         picture(tmp_path, "train/good/0.png", "test/good/0.png", "test/bad/0.png")
-        assert [(one.path.relative_to(tmp_path).as_posix(), one.role) for one in sorted_folder(tmp_path, Roles())] == [
+        assert [(one.path.relative_to(tmp_path).as_posix(), one.role) for one in normal_pictures(tmp_path, Roles())[1]] == [
             ("train/good", "references"), ("test", "left out"),
         ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "names, expected",
+        [
+            (["train/0.png", "train/1.png", "test/good/0.png", "test/bad/0.png", "ground_truth/bad/0.png"], ["train/0.png", "train/1.png"]),
+            (["train/images/0.png", "train/masks/0.png", "test/bad/0.png"], ["train/images/0.png"]),
+            (["references/0.png", "scratch/0.png"], ["references/0.png"]),
+            (["test/good/0.png", "test/bad/0.png"], ["test/good/0.png"]),
+            (["train/bad/0.png", "train/ok/0.png", "good/1.png"], ["train/ok/0.png"]),
+            (["day1/0.png", "day2/0.png"], []),
+            (["0.png", "good/1.png"], []),
+        ],
+    )
+    def test_what_is_for_training_without_a_folder_of_normal_ones(self, tmp_path, names, expected):
+        picture(tmp_path, *names)
+        assert [one.relative_to(tmp_path).as_posix() for one in normal_pictures(tmp_path, Roles())[0]] == expected
+
+    def test_python_sorts_as_the_command_does(self, tmp_path):
+        from vlad import AnomalyDetector
+
+        picture(tmp_path, "set/train/0.png", "set/train/1.png", "set/test/bad/0.png", "set/masks/bad/0.png", size=(64, 64))
+        picture(tmp_path, "new/good/a.png", "new/good/b.png", "new/bad/a.png", size=(64, 64))
+        detector = AnomalyDetector.from_pretrained("lite")
+        with pytest.warns(VladWarning, match=r"set is sorted, only its normal pictures are taken: train: references, 2 pictures"):
+            detector.fit(tmp_path / "set")
+        assert [Path(one.path).parent.name for one in detector.references] == ["train", "train"]
+        with pytest.warns(VladWarning, match=r"new is sorted, only its normal pictures are taken: bad: left out, 1 picture"):
+            detector.calibrate(good=tmp_path / "new")
+        assert sorted(Path(one.picture.path).name for one in detector.labels.pictures) == ["a.png", "b.png"]
 
     def test_fit_takes_them_and_says_so(self, tmp_path):
         import sys

@@ -22,7 +22,7 @@ from vlad.untrusted import printable
 
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
-    from vlad.evaluation.datasets.roles import Roles
+    from vlad.pictures.folders import Roles
 
 
 INPUT_UNREADABLE = 3  # exit code
@@ -283,19 +283,18 @@ def _normal_ones(items: list[str], roles: Roles | None, quiet: bool) -> list[str
     Raises:
         ConfigError: a name was given, and no such folder is there.
     """
-    from vlad.evaluation.datasets.roles import Roles, listed, sorted_folder
+    from vlad.pictures.folders import Roles, listed, normal_pictures
 
     found: list[str] = []
     for item in items:
         folder = Path(item)
-        taken = sorted_folder(folder, roles or Roles()) if folder.is_dir() else ()
-        normal = [one for one in taken if one.role == "references"]
+        normal, taken = normal_pictures(folder, roles or Roles()) if folder.is_dir() else ([], ())
         if roles is not None and roles.normal and not normal:
             raise ConfigError(f"{item}: expected a folder called {' or '.join(roles.normal)} in it; see --normal")
         there = {one.path.name.casefold() for one in taken}
         if roles is not None and (unknown := [name for name in roles.anomalous if name.casefold() not in there]):
             raise ConfigError(f"{item}: expected a folder called {unknown[0]} in it; see --anomalous")
-        found += [str(one.path) for one in normal] or [item]
+        found += map(str, normal) if normal else [item]
         if normal and not quiet:
             for line in listed(taken, folder):
                 typer.echo(printable(f"{item}: {line}", one_line=True), err=True)

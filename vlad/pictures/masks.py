@@ -3,7 +3,8 @@
 | file                            | defective is                                                                                         |
 |---------------------------------|------------------------------------------------------------------------------------------------------|
 | grey of any depth, 1 bit, float | what is above 0; of a JPEG, whose edges are blurred, from half of white on                            |
-| colour, palette                 | what is not black; where no colour of a palette is black, or all are, its numbers above 0            |
+| colour, palette                 | what is not black, or where nothing is, what differs from most of the edge; where all colours of a     |
+|                                 | palette are one, its numbers above 0                                                                 |
 | with alpha                      | what is not transparent and, where colours tell the opaque part apart, not black                     |
 | .npy                            | what is above 0, of (H, W), (1, H, W) or (H, W, 1)                                                   |
 | .json of labelme                | inside its polygons, rectangles and circles                                                          |
@@ -21,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from vlad.errors import ConfigError, DatasetError
+from vlad.errors import ConfigError, DatasetError, warn
 from vlad.pictures.reading import IMAGE_SUFFIXES
 from vlad.untrusted.values import Values, number, parse_json
 
@@ -32,8 +33,10 @@ _MARKED_BEFORE = re.compile(rf"(?:{'|'.join(MARKERS)})s?[ ._-](?P<stem>.+)", re.
 _NUMBERED = re.compile(r"(?P<stem>.+?)[ ._-]\d{1,3}")
 _MARKED_NUMBERED = re.compile(rf"(?P<stem>.+?)[ ._-](?:{'|'.join(MARKERS)})s?[ ._-]?\d{{1,3}}", re.IGNORECASE)
 _MARKED_BEHIND = re.compile(rf"(?P<stem>.+?)[ ._-]\d{{1,3}}[ ._-]?(?:{'|'.join(MARKERS)})s?", re.IGNORECASE)
+_WITHOUT_AREA = ("point", "points", "line", "linestrip")  # kinds of shapes
 _FAR = 1e6  # coordinates beyond it are none
 _MOST_PIXELS = 100_000_000  # of an annotation
+_NEAR_BLACK = 32  # a JPEG blurs it
 _CIRCLE = 90  # corners of a circle
 
 
@@ -74,9 +77,9 @@ def _from_picture(path: Path) -> np.ndarray:
         if image.mode in ("1", "L", "I;16", "I;16B", "I;16L", "I", "F"):
             values = np.asarray(image)
         elif image.mode == "P":
-            values = _from_palette(np.asarray(image), np.asarray(image.convert("RGB")).max(axis=2))
+            values = _from_palette(np.asarray(image), np.asarray(image.convert("RGB")))
         else:
-            values = np.asarray(image.convert("RGB")).max(axis=2)
+            values = _from_colours(np.asarray(image.convert("RGB")))
         is_jpeg = image.format in ("JPEG", "MPO")
     if values.dtype.kind == "f":
         return _from_array(values)
@@ -84,8 +87,18 @@ def _from_picture(path: Path) -> np.ndarray:
 
 
 def _from_palette(numbers: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """The colours, which are what a person sees, unless they tell nothing apart, or no background from what is drawn on it."""
-    return colours if colours.min() == 0 < colours.max() else numbers
+    """The colours, which are what a person sees, unless they tell nothing apart."""
+    return numbers if (colours == colours[0, 0]).all() else _from_colours(colours)
+
+
+def _from_colours(colours: np.ndarray) -> np.ndarray:
+    """How far (H, W) each pixel of (H, W, 3) is from black; where no pixel is near black, from the colour that most of the edge has."""
+    level = colours.max(axis=2).astype(np.int64)
+    if level.min() >= _NEAR_BLACK and (colours != colours[0, 0]).any():
+        edge = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
+        found, counts = np.unique(edge, axis=0, return_counts=True)
+        level = np.abs(colours.astype(np.int64) - found[counts.argmax()]).max(axis=2)
+    return level
 
 
 def _from_alpha(pixels: np.ndarray) -> np.ndarray:
@@ -107,7 +120,10 @@ def _from_labelme(content: Any) -> np.ndarray:
             raise ConfigError(f"imageWidth x imageHeight are {width} x {height}, the limit is {_MOST_PIXELS:,} pixels")
         mask = np.zeros((height, width), dtype=bool)
         for shape in values.objects("shapes"):
-            mask |= draw_polygon(_corners(shape), (mask.shape[0], mask.shape[1]))
+            if (kind := shape.text("shape_type", default="polygon")) in _WITHOUT_AREA:
+                warn(f"{shape.name} is a {kind}, which has no area; it is passed over")
+            else:
+                mask |= draw_polygon(_corners(shape), (mask.shape[0], mask.shape[1]))
     except ConfigError as error:
         raise DatasetError(f"expected an annotation of labelme: {error}") from error
     return mask.astype(np.int64)

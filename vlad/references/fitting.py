@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlad.errors import ConfigError, ImageReadError
+from vlad.errors import ConfigError, ImageReadError, warn
 from vlad.pictures.appearance import Appearance, mean_light, measure
 from vlad.pictures.batches import is_one_picture
+from vlad.pictures.folders import Roles, listed, normal_pictures
 from vlad.pictures.reading import DEFAULT_READER, Reader, describe_source, find_images
 from vlad.pictures.roi import read_where
 from vlad.references.augment import mirrored, slight_changes
@@ -55,7 +56,7 @@ def fit_memory(
     ranks: dict[str, str] = {}
     seen = _Seen()
     looks: dict[str, Appearance] = {}
-    for number, source in enumerate(each_picture(sources, failed, on_error)):
+    for number, source in enumerate(each_picture(sources, failed, on_error, normal=True)):
         try:
             picture = read_where(source, scorer.roi, read)
         except ImageReadError as error:
@@ -218,11 +219,16 @@ def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tup
     return tuple(sorted(image for image, _ in results)), tuple(sorted(pixel for _, pixel in results))
 
 
-def each_picture(references: Any, failed: list[ImageReadError], on_error: str) -> Iterator[Any]:
-    """Each picture; a folder is the pictures in it. A folder without any is put into `failed`, or raises if `on_error` is "raise"."""
+def each_picture(references: Any, failed: list[ImageReadError], on_error: str, *, normal: bool = False) -> Iterator[Any]:
+    """Each picture; a folder is the pictures in it, or if they are to be `normal` and it is sorted, the normal ones; see
+    `vlad.pictures.folders`. A folder without any is put into `failed`, or raises if `on_error` is "raise"."""
     for item in [references] if isinstance(references, Reference) or is_one_picture(references) else references:
         if not isinstance(item, (str, Path)) or not Path(item).is_dir():
             yield item
+            continue
+        if normal and (taken := normal_pictures(Path(item), Roles()))[0]:
+            warn(f"{item} is sorted, only its normal pictures are taken: {'; '.join(listed(taken[1], Path(item)))}")
+            yield from taken[0]
             continue
         try:
             yield from find_images([item])

@@ -184,7 +184,7 @@ def _items(
         raise ConfigError(
             f"expected a mask or None for each of the bad pictures, {count} of them, got {len(by_place)}; or name a folder of masks"
         )
-    for number, source in enumerate(each_picture(given, failed, on_error)):
+    for number, source in enumerate(each_picture(given, failed, on_error, normal=not is_anomalous)):
         try:
             picture = read_where(source, roi, read)
         except ImageReadError as error:

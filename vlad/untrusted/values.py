@@ -120,7 +120,9 @@ class Values:
 
 
 def whole(value: Any, name: str, low: int, high: int = _LARGEST) -> int:
-    """`value`, if it is a whole number in [low, high]."""
+    """`value`, if it is a whole number in [low, high]; some programs write 40 as 40.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {value!r:.80}")
     return value

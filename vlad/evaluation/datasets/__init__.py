@@ -9,27 +9,15 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import (
-    GOOD,
-    Category,
-    Counts,
-    Folder,
-    Layout,
-    Picture,
-    Polygon,
-    Truth,
-    category_folders,
-    read_mask,
-    read_truth,
-)
+from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, Polygon, Truth, category_folders, read_mask, read_truth
 from vlad.evaluation.datasets.loco import LOCO
 from vlad.evaluation.datasets.mvtec import BTAD, MPDD, MVTEC, MVTEC_3D, MVTEC_AD2
 from vlad.evaluation.datasets.own import FOLDER, LIST
 from vlad.evaluation.datasets.realiad import REAL_IAD
-from vlad.evaluation.datasets.roles import Roles, listed
 from vlad.evaluation.datasets.surfaces import DAGM, KSDD, KSDD2, MAGNETIC_TILE
 from vlad.evaluation.datasets.synthetic import SYNTHETIC
 from vlad.evaluation.datasets.visa import VISA
+from vlad.pictures.folders import Folder, Roles, listed
 
 __all__ = [
     "GOOD",

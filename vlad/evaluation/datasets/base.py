@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from vlad.errors import DatasetError, warn
+from vlad.pictures.folders import Folder, subfolders
 from vlad.pictures.masks import read_mask
 from vlad.pictures.polygons import Polygon, draw_polygon
-from vlad.pictures.reading import IMAGE_SUFFIXES
 
 GOOD = "good"
 _SAME_SHAPE = 0.01  # relative difference of two ratios of height to width that rounding explains
@@ -44,15 +44,6 @@ class Picture:
     def is_marked(self) -> bool:
         """Whether it is said where its defects are."""
         return bool(self.masks or self.polygons)
-
-
-@dataclass(frozen=True)
-class Folder:
-    """What a folder was taken for: "normal", "anomalous", "masks", "references" or "left out", and the number of pictures in it."""
-
-    path: Path
-    role: str
-    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -193,23 +184,6 @@ def _resized(mask: np.ndarray, size: tuple[int, int], path: Path, picture: Pictu
     warn(f"{category.name}: {both}, each pixel from the nearest")
     resized: np.ndarray = cv2.resize(mask.astype(np.int32), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     return resized
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """Pictures directly inside a folder, sorted by path as the few-shot protocol wants; hidden files are left out, a missing folder is
-    empty."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if is_picture(path))
-
-
-def is_picture(path: Path) -> bool:
-    return path.name.lower().endswith(IMAGE_SUFFIXES) and not path.name.startswith(".") and path.is_file()
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """Folders inside, sorted, hidden ones left out."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")) if folder.is_dir() else []
 
 
 def category_folders(root: Path, marker: str) -> list[Path]:

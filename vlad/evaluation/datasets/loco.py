@@ -5,18 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import (
-    GOOD,
-    Category,
-    Counts,
-    Layout,
-    Picture,
-    Saturation,
-    category_folders,
-    need_categories,
-    pictures_in,
-    subfolders,
-)
+from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, Saturation, category_folders, need_categories
+from vlad.pictures.folders import pictures_in, subfolders
 from vlad.untrusted.values import parse_json
 
 _CONFIG = "defects_config.json"

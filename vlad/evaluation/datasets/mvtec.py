@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vlad.evaluation.datasets.base import (
-    GOOD,
-    Category,
-    Counts,
-    Folder,
-    Layout,
-    Picture,
-    called,
-    category_folders,
-    need_categories,
-    pictures_in,
-    subfolders,
-)
-from vlad.evaluation.datasets.roles import Roles, pictures_of, read_folders
+from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, called, category_folders, need_categories
+from vlad.evaluation.datasets.roles import read_folders
+from vlad.pictures.folders import Folder, Roles, pictures_in, pictures_of, subfolders
 
 _NON_COMMERCIAL = "CC BY-NC-SA 4.0 (no commercial use)"
 

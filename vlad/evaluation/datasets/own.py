@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import GOOD, Category, Folder, Layout, Picture, need_categories, subfolders
-from vlad.evaluation.datasets.roles import Roles, child, pictures_of, read_folders
+from vlad.evaluation.datasets.base import GOOD, Category, Layout, Picture, need_categories
+from vlad.evaluation.datasets.roles import read_folders
+from vlad.pictures.folders import Folder, Roles, child, pictures_of, subfolders
 from vlad.untrusted.values import parse_json
 
 _FOLDER_TREE = """\

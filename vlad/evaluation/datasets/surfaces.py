@@ -9,17 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import (
-    GOOD,
-    Category,
-    Counts,
-    Layout,
-    Picture,
-    need_categories,
-    pictures_in,
-    read_mask,
-    subfolders,
-)
+from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, need_categories, read_mask
+from vlad.pictures.folders import pictures_in, subfolders
 from vlad.pictures.masks import find_mask
 
 

@@ -7,8 +7,9 @@ import os
 from pathlib import Path
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import Category, Counts, Layout, category_folders, subfolders
+from vlad.evaluation.datasets.base import Category, Counts, Layout, category_folders
 from vlad.evaluation.datasets.mvtec import MVTEC
+from vlad.pictures.folders import subfolders
 
 _SEED, _N_TRAIN, _N_GOOD, _N_BAD, _SIZE = 0, 16, 20, 20, 320
 _MARKER = "synthetic.json"  # written last, so that an interrupted making is made again

@@ -6,8 +6,9 @@ import csv
 from pathlib import Path
 
 from vlad.errors import DatasetError
-from vlad.evaluation.datasets.base import Category, Counts, Layout, Picture, category_folders, need_categories, subfolders
+from vlad.evaluation.datasets.base import Category, Counts, Layout, Picture, category_folders, need_categories
 from vlad.evaluation.datasets.mvtec import read_mvtec_like
+from vlad.pictures.folders import subfolders
 
 _SPLIT = "split_csv/1cls.csv"
 _COLUMNS = ("object", "split", "label", "image", "mask")
