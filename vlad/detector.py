@@ -175,15 +175,15 @@ class AnomalyDetector(Fitting):
         noun = self.prompts.noun(class_name or self.config.class_name)
         start = time.perf_counter()
         for batch in read_batches(images, batch_size, on_error=on_error, read=self.reader, roi=config.look):
-            with noting() as said:
-                scored = iter(scorer.score([picture for _, picture, _ in batch if isinstance(picture, np.ndarray)]))
+            found = iter(scorer.score([picture for _, picture, _ in batch if isinstance(picture, np.ndarray)]))
             seconds = (time.perf_counter() - start) / len(batch)
             for source, picture, own in batch:
                 if isinstance(picture, ImageReadError):
                     yield picture
                 else:
-                    notes = tuple(dict.fromkeys((*common, *own, *said)))
-                    yield self._prediction(source, picture, next(scored), config, bounds, noun, seconds, notes)
+                    scored = next(found)
+                    notes = tuple(dict.fromkeys((*common, *own, *scored.notes)))
+                    yield self._prediction(source, picture, scored, config, bounds, noun, seconds, notes)
             start = time.perf_counter()
 
     def _prepared(

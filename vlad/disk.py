@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import socket
 import sys
@@ -134,7 +135,7 @@ class LineFile:
 
     Args:
         path: made if missing; its folder must be there.
-        append: go on behind the lines that are there; what a kill has left behind the last of them goes. Else the file is emptied.
+        append: go on behind the lines that are there, JSON objects; what a kill has left of another goes. Else the file is emptied.
     """
 
     def __init__(self, path: Path, *, append: bool = False) -> None:
@@ -182,7 +183,7 @@ class LineFile:
 
 
 def end_with_a_line(path: Path) -> None:
-    """Cut a file behind its last line break, if it is there."""
+    """Give a file of JSON lines its last line break, if it is there; a line that is not whole is cut off."""
     if not path.is_file():
         return
     with path.open("r+b") as file:
@@ -197,7 +198,18 @@ def end_with_a_line(path: Path) -> None:
                 break
             place = start
         if place < end:
-            file.truncate(place)
+            file.seek(place)
+            if _is_whole(file.read()):
+                file.write(b"\n")
+            else:
+                file.truncate(place)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

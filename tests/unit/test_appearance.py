@@ -188,6 +188,19 @@ class TestLongPictures:
         assert any("pictures of 1800 x 320 are looked at in" in note and "tiles of 448 x 320" in note for note in bad.warnings)
         assert "--tile 0" in bad.to_dict()["warnings"][-1] and whole.predict(self.surface(9)).warnings == ()
 
+    def test_each_picture_gets_its_own_remarks(self, lite):
+        one = np.full((64, 64, 3), 90, np.uint8)
+        pictures = [self.surface(9), self.surface(9)[:, :320], one]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            long, square, blank = AnomalyDetector(lite, rotations=1).fit([self.surface(0)]).predict(pictures)
+            judged = AnomalyDetector(lite).predict_mutual([*(self.surface(seed)[:, :320] for seed in range(8)), one])
+        assert "are looked at in" in long.warnings[-1] and square.warnings == ()
+        assert [note.split(":")[1] for note in blank.warnings] == [
+            " every pixel has the same value, so there is nothing to see; check the camera"
+        ]
+        assert [len(one.warnings) for one in judged] == [0] * 8 + [1]
+
     @pytest.mark.parametrize(
         ("height", "width", "tiles"),
         [(400, 799, 0), (300, 620, 0), (300, 700, 1), (700, 300, 1), (1000, 1900, 0), (512, 4096, 1)],

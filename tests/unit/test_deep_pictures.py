@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import warnings
+import zlib
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,12 @@ RGB = rng.integers(0, 4096, (40, 56, 3)).astype(np.uint16)  # 12 bits in 16
 RGB[0, 0] = 4095
 ALPHA = np.full((40, 56, 1), 65535, np.uint16)
 RGBA = np.concatenate([RGB, ALPHA], axis=2)
+DNG = [
+    (33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True), (50706, "B", 4, (1, 4, 0, 0), True),
+    (50707, "B", 4, (1, 1, 0, 0), True), (50708, "s", 0, "Test", True), (50717, "I", 1, 4095, True),
+    (50721, "2i", 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True), (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
+    (50778, "H", 1, 21, True),
+]  # fmt: skip
 TIFFS = {
     "strips": (RGB, {"photometric": "rgb"}),
     "tiled": (RGB, {"photometric": "rgb", "tile": (32, 32)}),
@@ -138,6 +145,68 @@ def test_other_kinds_of_numbers():
 def test_what_cannot_be_read_is_an_error_of_ours(data, words):
     with pytest.raises(ImageReadError, match=words):
         read_image(data)
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_fewer_bits_that_the_file_states(bits):
+    pytest.importorskip("imagecodecs", reason="an extra that is not installed; it packs the bits")
+    values = RGB >> (12 - bits)
+    found = read_image(tiff(values, photometric="rgb", bitspersample=bits))
+    assert np.abs(found.astype(float) - values / (2**bits - 1) * 255).max() <= 0.51
+    assert (found == read_image(tiff(values, photometric="rgb", bitspersample=bits), white_level=4095)).all(), "it says what is white"
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("kind", [np.float32, np.uint32])
+def test_orientation_of_other_kinds_of_numbers(kind, orientation):
+    tags = [(274, "H", 1, orientation, True)]
+    values = (RGB / 4095).astype(np.float32) if kind is np.float32 else RGB.astype(np.uint32) << 20
+    found = read_image(tiff(values, photometric="rgb", extratags=tags))
+    assert np.abs(found.astype(int) - np.rot90(expected(4095), {3: 2, 6: 3}[orientation])).max() <= 1
+
+
+def test_grey_of_32_bits_has_no_sign():
+    values = np.linspace(0, 2**32 - 1, 40 * 56).reshape(40, 56).astype(np.uint32)
+    with pytest.warns(VladWarning, match="stretched"):
+        found = read_image(tiff(values))
+    assert np.abs(found[..., 0] - values / (2**32 - 1) * 255).max() <= 0.51
+    assert (read_image(tiff(RGB[..., 0].astype(np.uint32)), white_level=4095) == expected(4095)[..., :1]).all()
+
+
+def test_floats_beyond_1_are_stretched_in_colour_as_in_grey():
+    for values in (RGB.astype(np.float32), RGB[..., 0].astype(np.float32)):
+        with pytest.warns(VladWarning, match=r"stretched from \[0, 4095\]|stretched from"):
+            found = read_image(tiff(values, **({"photometric": "rgb"} if values.ndim == 3 else {})))
+        assert found.max() == 255 and np.abs(found.reshape(40, 56, 3)[..., 0] - values.reshape(40, 56, -1)[..., 0] / 4095 * 255).max() < 2
+
+
+def test_a_strip_that_holds_more_than_it_shows():
+    data = tiff(np.zeros((64, 64, 3), np.float32), photometric="rgb", compression="deflate", rowsperstrip=64)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        place, count = page.tags["StripByteCounts"].valueoffset, len(data)
+        offsets = page.tags["StripOffsets"].valueoffset
+    bomb = zlib.compress(bytes(50_000_000), 9)
+    order = "little" if data[:2] == b"II" else "big"
+    made = bytearray(data) + bomb
+    made[place : place + 4] = len(bomb).to_bytes(4, order)
+    made[offsets : offsets + 4] = count.to_bytes(4, order)
+    with pytest.raises(ImageReadError, match="a part of it holds more than it shows"):
+        read_image(bytes(made))
+
+
+def test_a_second_header_does_not_get_round_the_limit():
+    data = FILES["PNG"]
+    header = bytearray(data[8:33])
+    header[8:16] = (30_000).to_bytes(4, "big") * 2
+    header[21:25] = zlib.crc32(bytes(header[4:21])).to_bytes(4, "big")
+    with pytest.raises(ImageReadError, match=r"the limit is 100,000,000|cannot be read"):
+        read_image(data[:33] + bytes(header) + data[33:])
+
+
+def test_what_is_opaque_is_not_white(tmp_path):
+    assert find_white_level([png(RGBA)]) == 4095
+    assert find_white_level([b"P5 8 8 900\n" + bytes(range(128))]) is None, "netpbm states its own"
 
 
 def test_size_is_looked_at_before_anything_is_decoded():
@@ -276,18 +345,34 @@ class TestSpecial:
     def test_raw(self, tmp_path):
         pytest.importorskip("rawpy", reason="an extra that is not installed")
         path = tmp_path / "bayer.dng"
-        tags = [
-            (33421, "H", 2, (2, 2), True), (33422, "B", 4, (0, 1, 1, 2), True), (50706, "B", 4, (1, 4, 0, 0), True),
-            (50707, "B", 4, (1, 1, 0, 0), True), (50708, "s", 0, "Test", True), (50717, "I", 1, 4095, True),
-            (50721, "2i", 9, (1, 1, 0, 1, 0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1, 1, 1), True), (50728, "2I", 3, (1, 1, 1, 1, 1, 1), True),
-            (50778, "H", 1, 21, True),
-        ]  # fmt: skip
         found = []
         for level in (600, 1500, 3000):
-            tifffile.imwrite(path, np.full((128, 192), level, np.uint16), photometric=32803, extratags=tags)
+            tifffile.imwrite(path, np.full((128, 192), level, np.uint16), photometric=32803, extratags=DNG)
             found.append(read_image(path))
         assert {picture.shape[2] for picture in found} == {3} and all(picture[40:80, 40:80].std(axis=(0, 1)).max() < 1 for picture in found)
         assert 0 < found[0].mean() < found[1].mean() < found[2].mean(), "one exposure is not stretched to look like another"
+
+    @pytest.mark.parametrize("source", ["bytes", "an open file", "another name"])
+    def test_raw_is_known_by_what_it_holds(self, tmp_path, source):
+        pytest.importorskip("rawpy", reason="an extra that is not installed")
+        path = tmp_path / "bayer.dng"
+        tifffile.imwrite(path, np.full((128, 192), 1500, np.uint16), photometric=32803, extratags=DNG)
+        expected = read_image(path)
+        if source == "another name":
+            path = path.rename(tmp_path / "upload.tif")
+        found = read_image(path.read_bytes() if source == "bytes" else path.open("rb") if source == "an open file" else path)
+        assert (found == expected).all()
+
+    def test_a_jpeg_with_the_name_of_a_raw_file(self, tmp_path):
+        Image.fromarray(expected(4095)).save(tmp_path / "a.jpg", quality=95)
+        (tmp_path / "a.jpg").rename(tmp_path / "a.dng")
+        assert read_image(tmp_path / "a.dng").shape == (40, 56, 3)
+
+    def test_deflated_dicom_is_told(self):
+        pytest.importorskip("pydicom", reason="an extra that is not installed")
+        data = dicom(RGB[..., 0])
+        with pytest.raises(ImageReadError, match=r"is a deflated DICOM file.*save it as Explicit VR Little Endian"):
+            read_image(data + b"1.2.840.10008.1.2.1.99")
 
     @pytest.mark.parametrize(("library", "name"), [("pydicom", "scan.dcm"), ("rawpy", "photo.nef")])
     def test_without_the_library_the_error_says_what_to_install(self, tmp_path, monkeypatch, library, name):

@@ -80,7 +80,16 @@ class TestHeld:
 class TestLineFile:
     def test_what_was_cut_off_goes_before_the_next(self, tmp_path):
         path = tmp_path / "rows"
-        for before, after in ((b"", b""), (b"one\ntw", b"one\n"), (b"o" * 200_000, b""), (b"one\n" + b"\0" * 200_000, b"one\n")):
+        cases = (
+            (b"", b""),
+            (b"one\ntw", b"one\n"),
+            (b"o" * 200_000, b""),
+            (b"one\n" + b"\0" * 200_000, b"one\n"),
+            (b'{"a": 1}\n{"a": 2}', b'{"a": 1}\n{"a": 2}\n'),
+            (b'{"a": 1}', b'{"a": 1}\n'),
+            (b'{"a": 1}\n[2]', b'{"a": 1}\n'),
+        )
+        for before, after in cases:
             path.write_bytes(before)
             LineFile(path, append=True).close()
             assert path.read_bytes() == after

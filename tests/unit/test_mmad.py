@@ -76,6 +76,11 @@ def test_published_rules_of_reading(reply, expected):
         ("Scratch or hole, I can't tell", None),
         ("No defect? Yes, there is", None),
         ("No, wait. Yes", None),
+        ("If the answer is B, there would be a hole.", None),
+        ("If it were a hole the answer would be D. The answer is C.", "C"),
+        ("The answer is certainly B.", "B"),
+        ("Yes/No", None),
+        ("Either B or C is correct", None),
         ("", None),
     ],
 )

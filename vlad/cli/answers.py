@@ -18,6 +18,7 @@ from vlad.output.tables import Cell, Row, TableWriter
 from vlad.untrusted import printable
 
 if TYPE_CHECKING:
+    from vlad.pictures.reading import Reader
     from vlad.vlm.answer import Answer
 
 COLUMNS = ("image_path", "verdict", "score", "threshold", "defects", "agrees", "answer", "model", "seconds", "problems")
@@ -39,11 +40,12 @@ class AnswerWriter:
         out: folder, made if missing; None writes none.
         output_format: what to print; text is the answer itself for one picture, a table for several.
         many: whether there are several pictures.
+        read: how the detector reads them.
     """
 
-    def __init__(self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool) -> None:
+    def __init__(self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool, read: Reader) -> None:
         self._stems = unique_stems(paths)
-        self._question, self._out, self._format, self._many = question, out, output_format, many
+        self._question, self._out, self._format, self._many, self._read = question, out, output_format, many, read
 
     def __enter__(self) -> Self:
         self._stack = ExitStack()
@@ -99,13 +101,12 @@ class AnswerWriter:
     def _draw(self, path: Path, answer: Answer, out: Path) -> None:
         from PIL import Image
 
-        from vlad.pictures.reading import read_image
         from vlad.visualization import draw_places
 
         target = out / f"{self._stems[path]}_places.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         boxes = [(place.label, place.box) for place in answer.evidence.places]
-        Image.fromarray(draw_places(read_image(path), boxes, max_side=1600)).save(target)
+        Image.fromarray(draw_places(self._read(path), boxes, max_side=1600)).save(target)
 
 
 def _cells(row: Row) -> tuple[Cell, ...]:

@@ -145,7 +145,7 @@ def _ask_each(
     from tqdm import tqdm
 
     complete = True
-    with AnswerWriter(found, question, out, chosen, many=many) as writer:
+    with AnswerWriter(found, question, out, chosen, many=many, read=inspector.detector.reader) as writer:
         for path in tqdm(found, unit="picture", disable=quiet or not many or not sys.stderr.isatty(), leave=False):
             try:
                 answer = inspector.ask(path, question)

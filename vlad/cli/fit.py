@@ -68,23 +68,23 @@ def fit(
     from vlad.disk import held
     from vlad.history import LOCK_SECONDS
 
-    detector = made_of.load(quiet)
-    page = None
-    try:
-        if unlabelled:
-            failed = _fit_unlabelled(detector, references, expect_anomalous, quiet)
-            from vlad.output.left_out import left_out_page
+    with held(out, wait=LOCK_SECONDS):  # before anything is computed that could not be written
+        detector = made_of.load(quiet)
+        page = None
+        try:
+            if unlabelled:
+                failed = _fit_unlabelled(detector, references, expect_anomalous, quiet)
+                from vlad.output.left_out import left_out_page
 
-            page = left_out_page(detector.fit_report, len(detector.references), detector.model_name)
-        else:
-            from vlad.evaluation.datasets.roles import Roles
+                page = left_out_page(detector.fit_report, len(detector.references), detector.model_name, read=detector.reader)
+            else:
+                from vlad.pictures.folders import Roles
 
-            roles = Roles(options.words(normal), options.words(anomalous))
-            failed = options.fit(detector, references, quiet, roles)
-    except ImageReadError as error:
-        options.complain(error)
-        raise typer.Exit(options.INPUT_UNREADABLE) from None
-    with held(out, wait=LOCK_SECONDS):
+                roles = Roles(options.words(normal), options.words(anomalous))
+                failed = options.fit(detector, references, quiet, roles)
+        except ImageReadError as error:
+            options.complain(error)
+            raise typer.Exit(options.INPUT_UNREADABLE) from None
         detector.save(out, page=page)
         options.draw_chart(detector, out)  # that of a detector that was there before goes
     for line in failed:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vlad.config import DetectorConfig
 from vlad.core.stored import Stored
-from vlad.errors import ConfigError, warn
+from vlad.errors import ConfigError, VladWarning, warn
+from vlad.pictures.batches import is_one_picture
 from vlad.pictures.reading import ImageSource, find_white_level
 from vlad.references.calibration import guess_note
 from vlad.references.fitting import each_picture, fit_memory, forget
@@ -198,13 +200,15 @@ class Fitting(Stored):
         done = entry(act, good=names[0], bad=names[1], references=len(self.references), threshold=threshold)
         self.history = (*(() if act == "fit" else self.history), done)
 
-    def _new_memory(self, pictures: Any) -> tuple[ReferenceMemory, Any]:
+    def _new_memory(self, pictures: Any, *, is_sorted: bool = True) -> tuple[ReferenceMemory, Any]:
         """An empty memory, and the pictures that it is for; where their white level is to be found, they are looked at for that."""
         settings = self._memory_settings()
         if settings.white_level != "auto":
             return ReferenceMemory(settings), pictures
-        pictures = list(each_picture(pictures, [], "warn"))
-        white = find_white_level(pictures, max_pixels=self.config.max_pixels)
+        pictures = [pictures] if is_one_picture(pictures) else list(pictures)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VladWarning)  # it is said again when they are read
+            white = find_white_level(each_picture(pictures, [], "warn", normal=is_sorted), max_pixels=self.config.max_pixels)
         return ReferenceMemory(replace(settings, white_level=white)), pictures
 
     def _remember(
@@ -236,7 +240,7 @@ class Fitting(Stored):
         from vlad.references.unlabelled import MutualSettings
         from vlad.references.unlabelled_fit import CORESET, MANY, sort_out
 
-        memory, images = self._new_memory(images)
+        memory, images = self._new_memory(images, is_sorted=False)
         found = sort_out(
             images,
             self.encoder,

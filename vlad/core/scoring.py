@@ -333,5 +333,6 @@ class Scoring:
             undecided=judged.undecided if threshold is None else "",
             min_area=config.min_area,
             roi=judged.roi,
+            warnings=judged.notes,
             _read=partial(self.reader, judged.source),
         )

@@ -13,7 +13,7 @@ import numpy as np
 from vlad.errors import DatasetError, ImageReadError
 from vlad.evaluation.datasets import Category, Dataset, Picture, read_truth
 from vlad.evaluation.samples import Sample, read_map
-from vlad.pictures.reading import read_image
+from vlad.pictures.reading import DEFAULT_READER, Reader
 from vlad.visualization import colourise
 
 _SIDE = 240
@@ -43,32 +43,32 @@ class Gallery:
     cases: tuple[Case, ...]
 
 
-def false_alarms(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int = 6) -> Gallery:
+def false_alarms(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int = 6, *, read: Reader = DEFAULT_READER) -> Gallery:
     """Normal pictures that were called anomalous, farthest above the threshold first."""
     wrong = [sample for sample in samples if not sample.gt_label and sample.pred_label]
-    return _gallery(out, sorted(wrong, key=_margin, reverse=True), dataset, most)
+    return _gallery(out, sorted(wrong, key=_margin, reverse=True), dataset, most, read)
 
 
-def misses(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int = 6) -> Gallery:
+def misses(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int = 6, *, read: Reader = DEFAULT_READER) -> Gallery:
     """Anomalous pictures that were called normal, farthest below the threshold first."""
     wrong = [sample for sample in samples if sample.gt_label and sample.pred_label is False]
-    return _gallery(out, sorted(wrong, key=_margin), dataset, most)
+    return _gallery(out, sorted(wrong, key=_margin), dataset, most, read)
 
 
 def _margin(sample: Sample) -> float:
     return (sample.pred_score or 0.0) - (sample.threshold or 0.0)
 
 
-def _gallery(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int) -> Gallery:
-    return Gallery(len(samples), tuple(_case(out, sample, dataset) for sample in samples[:most]))
+def _gallery(out: Path, samples: Sequence[Sample], dataset: Dataset | None, most: int, read: Reader) -> Gallery:
+    return Gallery(len(samples), tuple(_case(out, sample, dataset, read) for sample in samples[:most]))
 
 
-def _case(out: Path, sample: Sample, dataset: Dataset | None) -> Case:
+def _case(out: Path, sample: Sample, dataset: Dataset | None, read: Reader) -> Case:
     picture = truth = ""
     found = _find(sample, dataset)
     if found is not None and dataset is not None:
         try:
-            pixels = read_image(found[1].path)
+            pixels = read(found[1].path)
         except ImageReadError:  # gone since the run; the map tells enough
             pixels = None
         if pixels is not None:

@@ -17,6 +17,7 @@ from vlad.evaluation.gallery import Gallery, false_alarms, misses
 from vlad.evaluation.results import of_no_use, pixel_counts, read_results
 from vlad.evaluation.samples import Sample, read_samples
 from vlad.evaluation.table import mean_and_spread
+from vlad.pictures.reading import Reader
 
 HEADLINES = {
     "image_auroc": "Image AUROC",
@@ -147,6 +148,8 @@ def _block(out: Path, results: dict[str, Any], samples: Sequence[Sample], k_shot
         if sample.pred_score is not None:
             groups.setdefault(sample.category, []).append(sample)
     drawn = dict(list(groups.items())[:_MOST_CATEGORIES_DRAWN])
+    white = results["detector"].get("white_level")
+    read = Reader(white_level=white if isinstance(white, int) else None)  # of "auto" every unit has its own
     return Block(
         k_shot=k_shot,
         seed=seed,
@@ -159,8 +162,8 @@ def _block(out: Path, results: dict[str, Any], samples: Sequence[Sample], k_shot
             if unit["seed"] == seed
             for defect, values in unit["defects"].items()
         ),
-        alarms=false_alarms(out, mine, dataset),
-        misses=misses(out, mine, dataset),
+        alarms=false_alarms(out, mine, dataset, read=read),
+        misses=misses(out, mine, dataset, read=read),
     )
 
 

@@ -18,7 +18,6 @@ from vlad.errors import ConfigError, DatasetError, ImageReadError
 from vlad.evaluation.datasets import Category
 from vlad.evaluation.results import spread
 from vlad.metrics import auroc
-from vlad.pictures.reading import read_image
 from vlad.prompts import PromptEnsemble, available_prompts
 
 if TYPE_CHECKING:
@@ -179,7 +178,7 @@ def _embed(detector: AnomalyDetector, category: Category) -> tuple[Any, np.ndarr
 
     for picture in category.test:
         try:
-            batch.append(read_image(picture.path, max_pixels=detector.config.max_pixels))
+            batch.append(detector.reader(picture.path))
         except ImageReadError as error:
             problems.append(str(error))
             continue

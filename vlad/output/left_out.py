@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlad.errors import ImageReadError
-from vlad.pictures.reading import describe_source, read_image
+from vlad.pictures.reading import DEFAULT_READER, Reader, describe_source
 from vlad.untrusted import cleaned
 from vlad.visualization import draw_heat
 
@@ -79,13 +79,14 @@ _CASE = Template("""<figure>
 """)
 
 
-def left_out_page(report: FitReport, kept: int, model: str) -> str:
+def left_out_page(report: FitReport, kept: int, model: str, *, read: Reader = DEFAULT_READER) -> str:
     """HTML of the pictures that stood out, the highest score first. The files are read again; of one that is gone there is no thumbnail.
 
     Args:
         report: of `fit_unlabelled`.
         kept: number of references that remained.
         model: what the maps were made with.
+        read: how the detector reads pictures.
     """
     shown = report.scored()[:MOST]
     top = max((score for _, score in shown), default=1.0)
@@ -100,13 +101,13 @@ def left_out_page(report: FitReport, kept: int, model: str) -> str:
         why=why,
         model=html.escape(model),
         more=more,
-        cases="".join(_case(one, score, top) for one, score in shown),
+        cases="".join(_case(one, score, top, read) for one, score in shown),
     )
 
 
-def _case(one: Judged, score: float, top: float) -> str:
+def _case(one: Judged, score: float, top: float, read: Reader) -> str:
     path = cleaned(describe_source(one.source)) if isinstance(one.source, (str, os.PathLike)) else "a picture that came as data"
-    picture, heat = _drawn(one)
+    picture, heat = _drawn(one, read)
     threshold = one.threshold or 0.0
     return _CASE.substitute(
         picture=picture,
@@ -120,10 +121,10 @@ def _case(one: Judged, score: float, top: float) -> str:
     )
 
 
-def _drawn(one: Judged) -> tuple[str, str]:
+def _drawn(one: Judged, read: Reader) -> tuple[str, str]:
     """The picture and its heat as `img` elements, or a word on why there is none."""
     try:
-        pixels = read_image(one.source, max_pixels=max(1, one.size[0] * one.size[1]))
+        pixels = read(one.source)
     except ImageReadError:
         pixels = None
     values = one.heat()

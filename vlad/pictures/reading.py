@@ -38,7 +38,7 @@ from PIL import ExifTags, Image
 
 from vlad.errors import ImageReadError, warn
 from vlad.pictures import netpbm
-from vlad.pictures.deep import read_deep
+from vlad.pictures.deep import read_deep, upright
 from vlad.pictures.headers import MOST_SCANS, count_scans, first_frame_of_gif
 from vlad.pictures.special import DICOM_SUFFIXES, RAW_SUFFIXES, read_special
 
@@ -68,9 +68,6 @@ _REASONS: dict[type[Exception], str] = {
     PermissionError: "may not be opened; give this user the permission to read it",
 }
 
-# EXIF orientation: is the stored picture to be transposed, then turned upside down, then mirrored.
-_UPRIGHT = {2: (0, 0, 1), 3: (0, 1, 1), 4: (0, 1, 0), 5: (1, 0, 0), 6: (1, 0, 1), 7: (1, 1, 1), 8: (1, 1, 0)}
-
 
 def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: int = 16, white_level: int | None = None) -> np.ndarray:
     """Read one picture as displayed: uint8 (H, W, 3) RGB, a new array. The table above says how each kind is brought there.
@@ -94,7 +91,8 @@ def read_image(source: ImageSource, *, max_pixels: int = 100_000_000, min_size: 
         height, width = picture.shape[:2] if isinstance(picture, np.ndarray) else picture.size[::-1]
         check_size(width, height)
         if isinstance(picture, np.ndarray):
-            return _array_to_rgb(picture, name, white_level)
+            is_file = isinstance(source, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(source, "read")
+            return _array_to_rgb(picture, name, white_level, stretch=is_file)
         return _pil_to_rgb(picture, name, white_level)
 
 
@@ -122,8 +120,11 @@ def find_white_level(sources: Iterable[ImageSource], *, max_pixels: int = 100_00
             check_size = functools.partial(_check_size, max_pixels=max_pixels, min_size=1)
             picture = _open(source, files, check_size)
             check_size(*(picture.shape[1::-1] if isinstance(picture, np.ndarray) else picture.size))
-            values = np.asarray(picture) if isinstance(picture, np.ndarray) or picture.mode.startswith("I") else None
-            if values is not None and values.dtype.kind in "ui" and values.dtype.itemsize > 1:
+            if not isinstance(picture, np.ndarray) and (picture.format == "PPM" or not picture.mode.startswith("I")):
+                continue  # netpbm states its own white
+            values = np.asarray(picture)
+            values = values[..., :3] if values.ndim == 3 else values  # what is opaque is not white
+            if values.dtype.kind in "ui" and values.dtype.itemsize > 1:
                 highest = max(highest or 0, int(values.max()))
     return None if highest is None else next((level for level in _WHITE_LEVELS if highest <= level), None)
 
@@ -214,7 +215,7 @@ def _open_file(file: IO[bytes], check_size: Callable[[int, int], None], name: st
     if (special := read_special(file, head, name, check_size)) is not None:
         return special
     if (deep := read_deep(file, head, check_size)) is not None:
-        return _upright(deep, file)
+        return deep
     head = head[:32]
     for name, (plugin, _) in _FORMATS.items():
         importlib.import_module(f"PIL.{plugin}")
@@ -228,23 +229,7 @@ def _open_file(file: IO[bytes], check_size: Callable[[int, int], None], name: st
                 raise ImageReadError(f"has {scans:,} scans, at most {MOST_SCANS} are read; save it again as an ordinary JPEG or PNG")
             file.seek(0)
             return factory(first_frame_of_gif(file, check_size) if name == "GIF" else file, "")
-    raise ImageReadError(f"is none of {' '.join(_FORMATS)}, it starts with {head!r}; convert a PDF or HEIC, fetch a Git LFS pointer")
-
-
-def _upright(pixels: np.ndarray, file: IO[bytes]) -> np.ndarray:
-    """An array turned as the file's orientation says."""
-    try:
-        with Image.open(file) as image:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # see below
-        orientation = 1
-    return _turned(pixels, orientation)
-
-
-def _turned(pixels: np.ndarray, orientation: Any) -> np.ndarray:
-    transpose, flip, mirror = _UPRIGHT.get(orientation, (0, 0, 0))
-    pixels = pixels.swapaxes(0, 1) if transpose else pixels
-    return np.ascontiguousarray(pixels[:: 1 - 2 * flip, :: 1 - 2 * mirror])
+    raise ImageReadError(f"is none of {' '.join(_FORMATS)}, it starts with {head[:24]!r}; convert a PDF or HEIC, fetch a Git LFS pointer")
 
 
 def _pil_to_rgb(image: Image.Image, name: str, white_level: int | None) -> np.ndarray:
@@ -265,7 +250,7 @@ def _pil_to_rgb(image: Image.Image, name: str, white_level: int | None) -> np.nd
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a broken EXIF block tells nothing about the picture, which is then shown as stored, as viewers do
         orientation = 1
-    return _turned(pixels, orientation)
+    return upright(pixels, orientation)
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -292,11 +277,11 @@ def _reduce_depth(image: Image.Image, name: str, white_level: int | None, is_sta
     return np.where(stored == transparent, np.uint8(255), grey) if isinstance(transparent, int) else grey
 
 
-def _array_to_rgb(values: np.ndarray, name: str, white_level: int | None = None) -> np.ndarray:
-    if values.dtype == np.uint16 and values.ndim == 3 and values.shape[2] == 4:  # what is transparent has no white level
-        alpha = ((values[..., 3:].astype(np.uint32) + 128) // 257).astype(np.uint8)
-        values = np.concatenate([_to_uint8(values[..., :3], name, white_level=white_level), alpha], axis=2)
-    pixels = _to_uint8(values, name, white_level=white_level)
+def _array_to_rgb(values: np.ndarray, name: str, white_level: int | None = None, *, stretch: bool = False) -> np.ndarray:
+    if (values.dtype == np.uint16 or stretch) and values.ndim == 3 and values.shape[2] == 4:  # what is transparent has no white level
+        alpha = _to_uint8(values[..., 3:] if values.dtype == np.uint16 else values[..., 3:].clip(0, 1), name, white_level=65535)
+        values = np.concatenate([_to_uint8(values[..., :3], name, stretch=stretch, white_level=white_level), alpha], axis=2)
+    pixels = _to_uint8(values, name, stretch=stretch, white_level=white_level)
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return np.repeat(pixels.reshape(*pixels.shape[:2], 1), 3, axis=2)
     return np.array(pixels if pixels.shape[2] == 3 else _flatten(Image.fromarray(pixels)), order="C")
@@ -321,7 +306,7 @@ def _to_uint8(
             level = next(level for level in _WHITE_LEVELS if high <= level)
             warn(
                 f"{name}: {'nearly black' if high < 4096 else 'dark'}, its 16-bit maximum is {high}; if {level} is white there, set "
-                f"white_level={level} (--white {level}), or --white auto to find it from the references"
+                f"white_level={level} (--white {level}), or --white auto beside references, to find it from them"
             )
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if not np.isfinite([low, high]).all():

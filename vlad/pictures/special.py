@@ -19,20 +19,49 @@ from vlad.errors import ImageReadError
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 RAW_SUFFIXES = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef")
+_TIFFS = (b"II*\0", b"MM\0*")
+_DNG_VERSION = 50706  # tags
+_SENSOR = (32803, 34892)  # photometric interpretations: colour filter array, linear raw
+_DEFLATED = b"1.2.840.10008.1.2.1.99"  # a transfer syntax
 _INSTALL = "is missing; pip install 'vlad-anomaly[formats]', or export the picture as PNG or TIFF"
 
 
 def read_special(file: IO[bytes], head: bytes, name: str, check_size: Callable[[int, int], None]) -> np.ndarray | None:
-    """uint8 (H, W, 3) of a DICOM or raw file, None if it is neither; `name` tells raw files, which begin as TIFF files do, apart.
+    """uint8 (H, W, 3) of a DICOM or raw file, None if it is neither. A raw file is known by how it begins; most begin as TIFF files do, and
+    are known by their tags, or by their name.
 
     Raises:
         ImageReadError: the library is missing, or cannot read it.
     """
     if head[128:132] == b"DICM":
         return _from_dicom(file, check_size)
-    if name.lower().endswith(RAW_SUFFIXES):
+    is_tiff = head.startswith(_TIFFS)
+    if _is_raw(head) or (is_tiff and (name.lower().endswith(RAW_SUFFIXES) or _has_raw_tags(file))):
         return _from_raw(file, check_size)
     return None
+
+
+def _is_raw(head: bytes) -> bool:
+    """CR2, CR3, RAF, ORF or RW2."""
+    is_canon = head[8:11] == b"CR\x02" or head[4:12] == b"ftypcrx "
+    return is_canon or head.startswith((b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"))
+
+
+def _has_raw_tags(file: IO[bytes]) -> bool:
+    """Whether a TIFF holds what a sensor saw: it is a DNG, or its first picture is a preview of another with a colour filter array."""
+    from tifffile import TiffFile
+
+    file.seek(0)
+    try:
+        with TiffFile(file) as tiff:
+            page: Any = tiff.pages.first
+            if _DNG_VERSION in page.tags or int(page.photometric) in _SENSOR:
+                return True
+            return bool(page.is_reduced and any(int(inner.photometric) in _SENSOR for inner in page.pages or ()))
+    except Exception:  # whatever it is, whoever reads it as a picture says so
+        return False
+    finally:
+        file.seek(0)
 
 
 def _from_dicom(file: IO[bytes], check_size: Callable[[int, int], None]) -> np.ndarray:
@@ -42,7 +71,10 @@ def _from_dicom(file: IO[bytes], check_size: Callable[[int, int], None]) -> np.n
     except ImportError:
         raise ImageReadError(f"is a DICOM file, for which pydicom {_INSTALL}") from None
     file.seek(0)
-    data: Any = pydicom.dcmread(io.BytesIO(file.read()))
+    content = file.read()
+    if _DEFLATED in content:
+        raise ImageReadError("is a deflated DICOM file, whose size is known only when it is unpacked; save it as Explicit VR Little Endian")
+    data: Any = pydicom.dcmread(io.BytesIO(content))
     check_size(int(data.Columns), int(data.Rows))
     if int(data.get("NumberOfFrames") or 1) > 1:
         from pydicom.pixels import pixel_array

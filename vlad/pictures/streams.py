@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from vlad.errors import ImageReadError
-from vlad.pictures.reading import IMAGE_SUFFIXES
+from vlad.pictures.reading import IMAGE_SUFFIXES, RAW_SUFFIXES
 
 _POLL_SECONDS = 0.25
 _RESTLESS = 8  # looks after which a file is taken although it is written again and again
@@ -171,9 +171,9 @@ def _look(folder: Path) -> dict[Path, FileState]:
         entries = list(folder.iterdir())
     except OSError as error:
         raise StreamLostError(f"{folder}: cannot be watched any more ({error}); check the folder") from error
-    for path in entries:
-        if path.name.startswith(".") or not path.name.lower().endswith(IMAGE_SUFFIXES):
-            continue
+    shown = [path for path in entries if not path.name.startswith(".")]
+    pictures = [path for path in shown if path.name.lower().endswith(IMAGE_SUFFIXES)]
+    for path in pictures or [path for path in shown if path.name.lower().endswith(RAW_SUFFIXES)]:
         try:
             found[path] = FileState.of(path)
         except OSError:  # gone again between the two calls

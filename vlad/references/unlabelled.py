@@ -102,6 +102,7 @@ class Judged:
         scores: rank in [0, 1], robust z, size of the group, and whether its pictures were turned.
         undecided: why the group has no thresholds, in words; empty if it has.
         roi: the part of the picture that counts; None: all of it.
+        notes: remarks on the picture.
     """
 
     source: ImageSource
@@ -114,6 +115,7 @@ class Judged:
     scores: dict[str, float]
     undecided: str
     roi: Roi | None = None
+    notes: tuple[str, ...] = ()
 
     def heat(self) -> np.ndarray | None:
         """Map float32 (H, W) of the distances, 0 outside of what counts; None without a comparison."""
@@ -140,6 +142,7 @@ class _Seen:
     opinion: Opinion | None = None
     group: int = 0
     comparison: Comparison | None = None
+    notes: tuple[str, ...] = ()
 
 
 def judge(
@@ -189,7 +192,7 @@ def judge(
             views = (of_inside(view, inside) for view, (_, inside) in zip(seen_cuts, cuts, strict=True))
             others = None if beside is None else iter(beside(readable))
             parts = iter(cuts)
-            for source, picture, _ in batch:
+            for source, picture, notes in batch:
                 if isinstance(picture, ImageReadError):
                     outcome.append(picture)
                     continue
@@ -197,7 +200,7 @@ def judge(
                 assert view.patches is not None
                 tokens = smooth(view.patches.tokens, view.patches.grid)
                 straight.append([tokens if view.inside is None else tokens[view.inside]])
-                outcome.append(_remember(source, picture, part, view, None if others is None else next(others), roi))
+                outcome.append(_remember(source, picture, part, view, None if others is None else next(others), roi, notes))
             tell("look", len(outcome), len(sources))
         seen = [entry for entry in outcome if isinstance(entry, _Seen)]
         if not seen:
@@ -232,14 +235,23 @@ def kinds_of(judged: Iterable[Judged | ImageReadError]) -> str:
     return f"{len(groups)} kinds of product ({', '.join(named)})"
 
 
-def _remember(source: ImageSource, picture: np.ndarray, part: Part, view: View, other: Scored | None, roi: Roi | None) -> _Seen:
+def _remember(
+    source: ImageSource,
+    picture: np.ndarray,
+    part: Part,
+    view: View,
+    other: Scored | None,
+    roi: Roi | None,
+    notes: tuple[str, ...],
+) -> _Seen:
     assert view.patches is not None
     grid, shown, size = view.patches.grid, view.patches.shown, (picture.shape[0], picture.shape[1])
     if other is not None and other.map is not None and roi is not None:
         left, top, right, bottom = roi.box(size)
         other = replace(other, map=other.map[top:bottom, left:right])
     opinion = None if other is None else Opinion.of(other, grid, shown)
-    return _Seen(source, size, fingerprint(part[0]), view.embedding.cpu().numpy(), grid, shown, view.inside, opinion)
+    notes = tuple(dict.fromkeys((*notes, *(() if other is None else other.notes))))
+    return _Seen(source, size, fingerprint(part[0]), view.embedding.cpu().numpy(), grid, shown, view.inside, opinion, notes=notes)
 
 
 def _rescore(group: Sequence[_Seen], most: int) -> None:
@@ -369,4 +381,6 @@ def _judged(entry: _Seen, bounds: _Bounds, roi: Roi | None) -> Judged:
             "mutual_z": (score - middle) / spread if spread > 0 else 0.0,
         }
     limits = (bounds.threshold, bounds.mask_threshold)
-    return Judged(entry.source, entry.size, entry.group, entry.comparison, entry.embedding, *limits, parts, bounds.undecided, roi)
+    return Judged(
+        entry.source, entry.size, entry.group, entry.comparison, entry.embedding, *limits, parts, bounds.undecided, roi, entry.notes
+    )

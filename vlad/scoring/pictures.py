@@ -30,12 +30,13 @@ WORDS = "words"  # in place of a scoring method where there are no references
 
 @dataclass(frozen=True)
 class Scored:
-    """Image score, float32 map (H, W) or None, partial scores, and unit embedding (E,) of one picture."""
+    """Image score, float32 map (H, W) or None, partial scores, unit embedding (E,), and remarks on one picture."""
 
     score: float
     map: np.ndarray | None
     parts: dict[str, float]
     embedding: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -299,10 +300,12 @@ class PictureScorer:
         if self.tile is None:
             height, width = part[0].shape[:2]
             size = self.encoder.size
-            warn(
+            note = (
                 f"pictures of {width} x {height} are looked at in {len(grid)} tiles of {grid.tile_width} x {grid.tile_height} as well: "
                 f"squeezed into the model's {size} x {size} they lose what is small; tile=0 (--tile 0) leaves it at that"
             )
+            warn(note)
+            whole = replace(whole, notes=(note,))
         best: list[float] = []
 
         def tile_maps() -> Iterator[np.ndarray]:
@@ -322,8 +325,8 @@ class PictureScorer:
         parts = whole.parts | {"text_tile_max" if self.memory is None else "tile_max": max(best), "tiles": float(len(best))}
         score = max(whole.score, *best)
         if not self.maps or (self.memory is None and self.text is not None and not self.text.scales):
-            return Scored(score, None, parts, whole.embedding)
-        return Scored(score, blended, parts | {"map_max": float(blended.max())}, whole.embedding)
+            return replace(whole, score=score, map=None, parts=parts)
+        return replace(whole, score=score, map=blended, parts=parts | {"map_max": float(blended.max())})
 
     def _tile_grid(self, picture: np.ndarray, tile: int) -> TileGrid:
         return TileGrid.over(picture.shape[0], picture.shape[1], tile, overlap=self.tile_overlap, least=self.encoder.size)

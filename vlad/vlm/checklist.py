@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlad.disk import replace_text
 from vlad.errors import ConfigError, VlmError
-from vlad.pictures.reading import ImageSource, read_image
+from vlad.pictures.reading import DEFAULT_READER, ImageSource, Reader
 from vlad.prompts.nouns import noun
 from vlad.untrusted.values import parse_json
 from vlad.vlm.backends.base import Limits, Message
@@ -206,6 +206,7 @@ def write_checklist(
     least_accuracy: float = 0.8,
     limits: Limits | None = None,
     on_step: Callable[[str], None] | None = None,
+    read: Reader = DEFAULT_READER,
 ) -> Checklist:
     """A checklist from normal pictures.
 
@@ -219,6 +220,7 @@ def write_checklist(
         least_accuracy: share of the normal pictures in (0, 1] on which a question must be answered with yes to be kept.
         limits: of one reply.
         on_step: called with a line of text as the work goes on.
+        read: how pictures are read.
 
     Raises:
         VlmError: there is no VLM, it does not answer, writes no questions, or none of them holds on the normal pictures. A question that
@@ -236,7 +238,7 @@ def write_checklist(
         )
     say = on_step or (lambda _: None)
     templates = Templates.load("checklist", _PLACEHOLDERS)
-    pictures = [fit(read_image(source), _MAX_SIDE) for source in references]
+    pictures = [fit(read(source), _MAX_SIDE) for source in references]
     thing = noun(class_name)
     say(f"looking at {len(pictures)} normal pictures")
     notes = _notes(backend, templates, pictures, thing, knowledge, limits)
@@ -284,8 +286,8 @@ def _tried(
     return replace(item, accuracy=sum(vote.no is not None and not vote.failed for vote in votes) / len(votes))
 
 
-def check(backend: VlmBackend | None, checklist: Checklist, image: ImageSource) -> CheckResult:
-    """Hold a picture against a checklist.
+def check(backend: VlmBackend | None, checklist: Checklist, image: ImageSource, *, read: Reader = DEFAULT_READER) -> CheckResult:
+    """Hold a picture, which is read as `read` says, against a checklist.
 
     Raises:
         VlmError: there is no VLM, or it does not answer.
@@ -293,7 +295,7 @@ def check(backend: VlmBackend | None, checklist: Checklist, image: ImageSource) 
     """
     backend = _needed(backend)
     templates = Templates.load("checklist", _PLACEHOLDERS)
-    picture = fit(read_image(image), _MAX_SIDE)
+    picture = fit(read(image), _MAX_SIDE)
     items = tuple(_vote(backend, templates, picture, item, noun(checklist.class_name)) for item in checklist.items)
     path = str(image) if isinstance(image, (str, Path)) else None
     score = max((item.no for item in items if item.no is not None), default=None)

@@ -68,7 +68,8 @@ _OPTION = (
 )
 _STATED = (
     re.compile(
-        r"(?i:\b(?:answer|option|choice)(?:\s+(?:is|would\s+be|must\s+be|should\s+be)\s*:?|\s*[:=])\s*(?:(?:option|letter)\s+)?)" + _OPTION
+        r"(?i:\b(?:answer|option|choice)(?:\s+(?:is|would\s+be|must\s+be|should\s+be)\s*:?|\s*[:=])\s*"
+        r"(?:(?:certainly|clearly|definitely|most\s+likely|probably|therefore|simply)\s+)?(?:(?:option|letter)\s+)?)" + _OPTION
     ),
     re.compile(r"\b(?i:(?:option|choice|answer|letter)\s+)?" + _OPTION + r"""["')\]*]*\s+(?:is|seems)\s+(?:the\s+)?(?:most\s+)?"""
                r"(?:correct|right|best|true|accurate|answer)"),
@@ -79,6 +80,7 @@ _STATED = (
 _ALONE = re.compile(r"""(?i:option|answer|choice|letter)?\s*["'(\[*]*([A-Ea-e])["')\]*]*\s*[.:,;!]?""")
 _AT_LINE = re.compile(r"""^["'(\[*]*(?:(?i:option|answer)\s+)?([A-Ea-e])(?:[)\].:]|\s+[-–—])(?=[\s*]|$)""", re.MULTILINE)
 _SEVERAL = re.compile(r"""\b[A-E]\.\s*[A-E]\.|\b[A-E]["')\]*]*\s*(?:,|/|or\b|and\b)\s*(?:(?i:option)\s+)?["'(\[*]*[A-E]\b(?!')""")
+_SUPPOSED = re.compile(r"(?:^|(?<=[.!?\n]))\s*(?:If|Were|Suppose|Assuming)\b[^.!?\n]*[.!?\n]?")  # a sentence that states nothing
 _THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL)
 
 
@@ -86,7 +88,7 @@ def read_strictly(reply: str, options: Mapping[str, str]) -> str | None:
     """The letter of an option that a reply plainly gives, None otherwise: it is all there is, or stands at the beginning as in "B.
     Scratch", or is stated to be the answer, or the reply is or begins with the text of one option. Where several letters are stated, none
     is given; a refusal gives none."""
-    text = _THOUGHT.sub("", reply).strip()
+    text = _SUPPOSED.sub("", _THOUGHT.sub("", reply)).strip()
     if match := _ALONE.fullmatch(text):
         return _of_options(match[1].upper(), options)
     if _SEVERAL.search(text):
