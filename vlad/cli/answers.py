@@ -15,10 +15,10 @@ from vlad.disk import held
 from vlad.errors import VladError
 from vlad.output.names import unique_stems
 from vlad.output.tables import Cell, Row, TableWriter
+from vlad.pictures.reading import DEFAULT_READER, Reader
 from vlad.untrusted import printable
 
 if TYPE_CHECKING:
-    from vlad.pictures.reading import Reader
     from vlad.vlm.answer import Answer
 
 COLUMNS = ("image_path", "verdict", "score", "threshold", "defects", "agrees", "answer", "model", "seconds", "problems")
@@ -43,7 +43,9 @@ class AnswerWriter:
         read: how the detector reads them.
     """
 
-    def __init__(self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool, read: Reader) -> None:
+    def __init__(
+        self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool, read: Reader = DEFAULT_READER
+    ) -> None:
         self._stems = unique_stems(paths)
         self._question, self._out, self._format, self._many, self._read = question, out, output_format, many, read
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from vlad.errors import ConfigError, DatasetError, warn
 from vlad.pictures.reading import IMAGE_SUFFIXES
-from vlad.untrusted.values import Values, number, parse_json
+from vlad.untrusted.values import Values, number, parse_json, whole
 
 MARKERS = ("mask", "gt", "label", "seg", "groundtruth", "annotation")
 _SUFFIXES = (".png", ".bmp", *(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".png", ".bmp")), ".npy", ".json")
@@ -115,7 +115,7 @@ def _from_labelme(content: Any) -> np.ndarray:
 
     try:
         values = Values(content, "the annotation")
-        height, width = values.whole("imageHeight", 1, 100_000), values.whole("imageWidth", 1, 100_000)
+        height, width = (_side(values, name) for name in ("imageHeight", "imageWidth"))
         if height * width > _MOST_PIXELS:
             raise ConfigError(f"imageWidth x imageHeight are {width} x {height}, the limit is {_MOST_PIXELS:,} pixels")
         mask = np.zeros((height, width), dtype=bool)
@@ -127,6 +127,12 @@ def _from_labelme(content: Any) -> np.ndarray:
     except ConfigError as error:
         raise DatasetError(f"expected an annotation of labelme: {error}") from error
     return mask.astype(np.int64)
+
+
+def _side(values: Values, name: str) -> int:
+    """Pixels; some programs write 40 as 40.0."""
+    found = values.get(name)
+    return whole(int(found) if isinstance(found, float) and found.is_integer() else found, f"{values.name}.{name}", 1, 100_000)
 
 
 def _corners(shape: Values) -> tuple[tuple[float, float], ...]:

@@ -120,9 +120,7 @@ class Values:
 
 
 def whole(value: Any, name: str, low: int, high: int = _LARGEST) -> int:
-    """`value`, if it is a whole number in [low, high]; some programs write 40 as 40.0."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)
+    """`value`, if it is a whole number in [low, high]."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(f"{name} must be a whole number from {low} to {high}, got {value!r:.80}")
     return value
