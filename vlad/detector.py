@@ -201,6 +201,7 @@ class AnomalyDetector(Fitting):
                 f"another scale; fit with tile={config.tile}"
             )
         scorer = self._scorer(class_name=class_name, config=config, maps=maps, batch_size=batch_size, memory=self.memory)
+        scorer = replace(scorer, reports_text=scorer.text is not None)
         return scorer, self._bounds(replace(scorer, maps=True), config)
 
     def predict_mutual(

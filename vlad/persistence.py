@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from vlad.references.memory import MemorySettings, ReferenceMemory
 
 FORMAT = "vlad-detector"
-FORMAT_VERSION = 3  # 3 tiles pictures far from square by default, 2 knows references; 1, which knew none, is still read
-_READABLE = (1, 2, 3)
+# 4 gives words no weight beside a patch backbone by default, 3 tiles pictures far from square by default, 2 knows references; 1, which
+# knew none, is still read.
+FORMAT_VERSION = 4
+_READABLE = (1, 2, 3, FORMAT_VERSION)
 _AGAIN = "copy the folder again, or fit again"
 _CONFIG, _TEXT, _MEMORY = "config.json", "text_vectors.safetensors", "memory.safetensors"
 _JSON_NAMES = {dict: "an object", list: "a list", str: "a text", NoneType: "null"}
@@ -194,6 +196,14 @@ def _never_tile(config: dict[str, Any]) -> None:
             settings["tile"] = 0
 
 
+def _keep_text_weight(config: dict[str, Any]) -> None:
+    """In earlier formats a CLIP's words counted beside a patch backbone unless told otherwise."""
+    with suppress(KeyError, TypeError):
+        weight = config["memory"]["calibration"]["conditions"]["text_weight"]
+        if config.get("patch_model") and config["settings"].get("text_weight") is None:
+            config["settings"]["text_weight"] = weight
+
+
 def _signs(folder: Path) -> list[tuple[str, int, int]]:
     """Names, inodes and times of the files in a folder: where they are the same, nobody has written."""
     found = []
@@ -225,6 +235,8 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
     is_as_written = config["format_version"] == 1 or config.get("sha256", "") in ("", _checksum(config))  # earlier ones state none
     if config["format_version"] < 3:
         _never_tile(config)
+    if config["format_version"] < 4:
+        _keep_text_weight(config)
     if config.get("memory") is not None:
         memory = config["memory"], _read_memory(folder, config["memory"])
     return SavedState(

@@ -180,7 +180,7 @@ class TestLoading:
         [
             ({"resolution": 16}, "resolution must be.*at least 32"),
             ({"resolution": "448"}, "resolution must be"),
-            ({"layers": (3,)}, "layers must be whole numbers from 0 to 2"),
+            ({"layers": (3,)}, "layers must be 'middle' or whole numbers from 0 to 2"),
             ({"layers": ("last",)}, "layers must be"),
             ({"merge": "sum"}, "merge must be"),
         ],

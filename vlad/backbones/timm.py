@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ _MOST_ELONGATED = 2  # the longer side is at most so many times the resolution, 
 class TimmBackbone:
     """A timm model object behind the interface of `vlad.backbones.base.PatchBackbone`; it knows no words.
 
-    A ViT's tokens are those after its final LayerNorm; a convolutional network's maps are 3 x 3 averaged and brought to the finest grid
-    (PatchCore, arXiv 2106.08265). Each layer is normalised per place before layers are merged.
+    A ViT's tokens are those after its final LayerNorm unless `norm` says otherwise; a convolutional network's maps are 3 x 3 averaged and
+    brought to the finest grid (PatchCore, arXiv 2106.08265).
 
     Args:
         model: any timm model with `forward_intermediates`; a ViT must be made with `dynamic_img_size=True`, which interpolates its
@@ -42,8 +42,11 @@ class TimmBackbone:
             448 is fast, 672 finds smaller defects.
         square: True resizes to a square, False keeps the aspect and pads to whole patches by repeating the border.
         layers: blocks of a ViT or stages of a network, from 0, negative from the end. None takes a ViT's last block, or the maps at
-            strides 8 and 16.
-        merge: "mean" or "concat" of several layers; None takes "mean" for a ViT, "concat" otherwise (channels differ).
+            strides 8 and 16. "middle" takes a ViT's blocks from 11/20 to 7/10 of its depth: 22 to 28 of the 40 of DINOv2's giant, as
+            SubspaceAD does, and 6 to 8 of 12, which nobody has published: an inference.
+        merge: of several layers: "mean" or "concat" of what was normalised per place, or "raw", the mean of what was not. None takes
+            "mean" for a ViT, "raw" for "middle", "concat" for other networks (channels differ).
+        norm: whether a ViT's final LayerNorm is applied to each layer; None applies it, but not to "middle".
         mean, std: of the RGB channels; None takes the model's own.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         dtype: "auto" (bfloat16 where the hardware has it), "float32", "bfloat16", "float16".
@@ -63,8 +66,9 @@ class TimmBackbone:
         source: str | None = None,
         resolution: int | None = None,
         square: bool = False,
-        layers: Sequence[int] | None = None,
+        layers: Sequence[int] | str | None = None,
         merge: str | None = None,
+        norm: bool | None = None,
         mean: tuple[float, float, float] | None = None,
         std: tuple[float, float, float] | None = None,
         device: str | torch.device = "auto",
@@ -77,10 +81,16 @@ class TimmBackbone:
         strides = [int(info["reduction"]) for info in model.feature_info]
         self._is_vit = len(set(strides)) == 1
         self.layers = _layers(layers, strides, self._is_vit)
-        self.merge = merge or ("mean" if self._is_vit else "concat")
+        is_middle = layers == "middle" and self._is_vit
+        self.norm = (not is_middle) if norm is None else norm
+        if not isinstance(self.norm, bool):
+            raise ConfigError(f"norm must be True, False or None, got {norm!r}")
+        self.merge = merge or ("raw" if is_middle else "mean" if self._is_vit else "concat")
         channels = {int(model.feature_info[layer]["num_chs"]) for layer in self.layers}
-        if self.merge not in ("mean", "concat") or (self.merge == "mean" and len(channels) > 1):
-            raise ConfigError(f"merge must be 'mean' (layers of equal width) or 'concat', got {merge!r} for widths {sorted(channels)}")
+        if self.merge not in ("mean", "concat", "raw") or (self.merge != "concat" and len(channels) > 1):
+            raise ConfigError(
+                f"merge must be 'mean' or 'raw' (layers of equal width) or 'concat', got {merge!r} for widths {sorted(channels)}"
+            )
         self._stride, self._multiple = (pick(strides[layer] for layer in self.layers) for pick in (min, max))
         size = RESOLUTION if resolution is None else resolution
         if not isinstance(size, int) or isinstance(size, bool) or size < 2 * self._multiple:
@@ -97,7 +107,7 @@ class TimmBackbone:
     @property
     def options(self) -> dict[str, Any]:
         """The settings, as `load_backbone` takes them."""
-        return {"resolution": self.resolution, "square": self.square, "layers": list(self.layers), "merge": self.merge}
+        return {"resolution": self.resolution, "square": self.square, "layers": list(self.layers), "merge": self.merge, "norm": self.norm}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -119,7 +129,7 @@ class TimmBackbone:
         resized = preprocess([picture], self.preprocessing, size=(height, width))
         pixels = F.pad(resized, (0, pad_right, 0, pad_bottom), mode="replicate").to(self.device, self.dtype)
         maps = self.model.forward_intermediates(
-            pixels, indices=list(self.layers), norm=self._is_vit, stop_early=True, intermediates_only=True
+            pixels, indices=list(self.layers), norm=self._is_vit and self.norm, stop_early=True, intermediates_only=True
         )
         merged = self._merge([stage.float() for stage in maps])
         grid = (int(merged.shape[2]), int(merged.shape[3]))
@@ -144,8 +154,8 @@ class TimmBackbone:
         for stage in maps:
             smooth = stage if self._is_vit else F.avg_pool2d(stage, 3, stride=1, padding=1, count_include_pad=False)
             fine = smooth if tuple(stage.shape[2:]) == size else F.interpolate(smooth, size=size, mode="bilinear", align_corners=False)
-            parts.append(F.normalize(fine, dim=1))
-        return torch.stack(parts).mean(0) if self.merge == "mean" else torch.cat(parts, dim=1)
+            parts.append(fine if self.merge == "raw" else F.normalize(fine, dim=1))
+        return torch.cat(parts, dim=1) if self.merge == "concat" else torch.stack(parts).mean(0)
 
 
 def load_timm(
@@ -245,14 +255,17 @@ def _create(name: str, overlay: dict[str, Any], shown: str) -> nn.Module:
     return model
 
 
-def _layers(layers: Sequence[int] | None, strides: list[int], is_vit: bool) -> tuple[int, ...]:
-    if layers is None:
+def _layers(layers: Sequence[int] | str | None, strides: list[int], is_vit: bool) -> tuple[int, ...]:
+    if layers == "middle" and is_vit:
+        return tuple(range(11 * len(strides) // 20, 7 * len(strides) // 10 + 1))
+    if layers is None or layers == "middle":
         chosen = [len(strides) - 1] if is_vit else [layer for layer, stride in enumerate(strides) if stride in (8, 16)]
         return tuple(chosen or [len(strides) - 1])
     try:
-        return tuple(sorted({range(len(strides))[layer] for layer in layers})) or _layers(None, strides, is_vit)
+        return tuple(sorted({range(len(strides))[cast(int, layer)] for layer in layers})) or _layers(None, strides, is_vit)
     except (IndexError, TypeError) as error:
-        raise ConfigError(f"layers must be whole numbers from 0 to {len(strides) - 1}, negative from the end, got {layers!r}") from error
+        wanted = f"'middle' or whole numbers from 0 to {len(strides) - 1}, negative from the end"
+        raise ConfigError(f"layers must be {wanted}, got {layers!r}") from error
 
 
 def _frozen(model: Any, device: torch.device, dtype: torch.dtype) -> Any:

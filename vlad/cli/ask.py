@@ -91,7 +91,7 @@ def ask(
         raise ConfigError("--interactive writes no files; leave --out out")
     options.check_out(out, found)
     backend = load_vlm(vlm)  # before the detector, so that a mistyped name is told at once
-    detector = made_of.load(quiet)
+    detector = made_of.load(quiet, references=bool(references))
     failed = options.compare_with(detector, references, quiet)
     limits = Limits(tokens=max_tokens, seconds=time_limit)
     inspector = inspector_for(detector, vlm=backend, knowledge=knowledge or "", vocabulary=vocabulary, limits=limits)

@@ -92,7 +92,8 @@ def demo(
 
     backend = load_vlm(vlm)
     level = None if white is None else str(white)
-    detector = options.DetectorOptions(model=model, prompts=prompts, device=device, dtype=dtype, white_level=level).load(quiet=False)
+    made_of = options.DetectorOptions(model=model, prompts=prompts, device=device, dtype=dtype, white_level=level)
+    detector = made_of.load(quiet=False, references=True)
     white = detector.reader.white_level  # that of a saved detector holds for its visitors too
     # A detector of nuts has nothing to say of leather.
     examples, batch = (find_examples(), find_example_batch()) if detector.memory is None else ((), ())

@@ -151,7 +151,7 @@ def detect(
     from vlad.references.adapting import ENOUGH, FEWEST, LIMIT, MEMORY
     from vlad.together import Adapting
 
-    detector = made_of.load(quiet)
+    detector = made_of.load(quiet, references=bool(references))
     if cache is not None:
         from vlad.evaluation.cache import on_cache
 

@@ -49,7 +49,7 @@ def doctor() -> None:
     console.print(f"model cache: {cache_folder()}")
     console.print(f"model hub: {'reachable' if unreachable is None else f'not reachable ({unreachable})'}")
 
-    table = Table("model", "what it is", "weights", box=None, header_style="bold", pad_edge=False)
+    table = Table("model", "what it is", "licence", "weights", box=None, header_style="bold", pad_edge=False)
     problem = _add_models(table, can_fetch=unreachable is None)
     console.print(table)
     _show_vlms(console, can_fetch=unreachable is None)
@@ -96,5 +96,5 @@ def _add_models(table: Table, *, can_fetch: bool) -> str | None:
             state = "in the cache"
         else:
             state = "will be fetched at the first use" if can_fetch else "not here, and the hub cannot be reached"
-        table.add_row(name, preset.description, state)
+        table.add_row(name, preset.description, preset.licence, state)
     return problem

@@ -69,7 +69,7 @@ def fit(
     from vlad.history import LOCK_SECONDS
 
     with held(out, wait=LOCK_SECONDS):  # before anything is computed that could not be written
-        detector = made_of.load(quiet)
+        detector = made_of.load(quiet, references=True)
         page = None
         try:
             if unlabelled:

@@ -112,6 +112,23 @@ class DetectorOptions:
     resolution: Annotated[
         int | None, _optional(min=32, help="Side in pixels that a patch backbone sees; 672 for small defects.  [default: 448]")
     ] = None
+    layers: Annotated[
+        str | None,
+        _optional(
+            metavar="N,...|middle",
+            help="Blocks of a patch backbone, from 0 or from the end (-1).  [default: the last; middle for subspace on a DINOv2]",
+        ),
+    ] = None
+    merge: Annotated[
+        str | None,
+        _optional(
+            metavar="mean|raw|concat", callback=_one_of(("mean", "raw", "concat")), help="How its blocks are joined.  [default: mean]"
+        ),
+    ] = None
+    norm: Annotated[
+        bool | None,
+        _optional("--norm/--no-norm", help="Its final LayerNorm is applied to each block.  [default: yes, but not to middle]"),
+    ] = None
     rarity: Rarity = None
     scorer: Annotated[
         str | None,
@@ -204,19 +221,26 @@ class DetectorOptions:
         values["adapt"] = values.pop("adapt_to")
         if self.tile is not None and 0 < self.tile < 32:
             raise ConfigError(f"--tile must be 0 or at least 32 pixels, got {self.tile}")
+        if self.layers is not None and self.layers != "middle":
+            try:
+                values["layers"] = [int(word) for word in words(self.layers)]
+            except ValueError:
+                raise ConfigError(f"--layers must be 'middle' or whole numbers with commas, got {self.layers!r}") from None
         if self.white_level is not None:
             values["white_level"] = int(self.white_level) if self.white_level.isdecimal() else self.white_level
         return {
             key: value.value if isinstance(value, StrEnum) else value
             for key, value in values.items()
-            if value is not None and value is not False
+            if value is not None and (value is not False or key == "norm")
         }
 
-    def load(self, quiet: bool) -> AnomalyDetector:
-        """The detector, and a line that names its model."""
+    def load(self, quiet: bool, *, references: bool = False) -> AnomalyDetector:
+        """The detector, ready to see `references` if there will be some, and a line that names its model."""
         from vlad.detector import AnomalyDetector
 
         detector = AnomalyDetector.from_pretrained(self.model, device=self.device, dtype=self.dtype, prompts=self.prompts, **self.settings)
+        if references:
+            detector.ready_for_references()
         if not quiet:
             backbone = detector.backbone
             typer.echo(f"model: {detector.model_name}, on {backbone.device} in {str(backbone.dtype).removeprefix('torch.')}", err=True)

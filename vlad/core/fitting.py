@@ -202,6 +202,8 @@ class Fitting(Stored):
 
     def _new_memory(self, pictures: Any, *, is_sorted: bool = True) -> tuple[ReferenceMemory, Any]:
         """An empty memory, and the pictures that it is for; where their white level is to be found, they are looked at for that."""
+        if self.memory is None:
+            self.ready_for_references()
         settings = self._memory_settings()
         if settings.white_level != "auto":
             return ReferenceMemory(settings), pictures

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.base import Backbone, PatchBackbone
+    from vlad.backbones.registry import LaterPatches
     from vlad.references.labels import Labels
     from vlad.scoring.pictures import Conditions
 
@@ -61,13 +62,8 @@ class Scoring:
                 raise ConfigError(
                     f"scales {self.scales} do not fit on {joint.name}, whose grid has {joint.grid[0]} x {joint.grid[1]} patches"
                 )
-        self.scorer = config.scorer or self.encoder.advice.scorer
-        method = find_method(self.scorer)
-        if method.needs_windows and self.encoder.patch_backbone is not None:
-            raise ConfigError(
-                f"scorer {self.scorer!r} compares windows of a CLIP, a patch backbone has none; use {listed(without_windows=True)}"
-            )
-        self._check_framing(config)
+        self.later: LaterPatches | None = None
+        self.scorer = self._choose_scorer()
         self.fit_report = FitReport()
         self.history: tuple[dict[str, Any], ...] = ()  # what was done to it; see `vlad.history`
         self._text = None if joint is None else TextVectors(joint)
@@ -76,10 +72,31 @@ class Scoring:
         self._labels: Labels | None = None
         self._labels_under: dict[Conditions, Labels] = {}
 
-    def _check_framing(self, config: DetectorConfig) -> None:
-        if find_method(self.scorer).same_framing and (config.tile or (config.rotations or 1) > 1):
+    def _choose_scorer(self) -> str:
+        scorer = self.config.scorer or self.encoder.advice.scorer
+        if find_method(scorer).needs_windows and self.encoder.patch_backbone is not None:
             raise ConfigError(
-                f"scorer {self.scorer!r} compares place with place, so it takes neither tiles nor turned copies; leave tile and rotations "
+                f"scorer {scorer!r} compares windows of a CLIP, a patch backbone has none; use {listed(without_windows=True)}"
+            )
+        self._check_framing(self.config, scorer)
+        return scorer
+
+    def ready_for_references(self) -> None:
+        """Of `auto`: take the patch backbone that is to see references, if its weights are at hand. Done by `fit` and its like at the
+        first references; call it where loading it then would come at a bad time."""
+        is_fixed = self.patch_backbone is not None or self.encoder.joint is None or self.memory is not None
+        if self.later is None or is_fixed or (self.config.scorer is not None and find_method(self.config.scorer).needs_windows):
+            return
+        patches = self.later.get()
+        if patches is not None:
+            self.patch_backbone, self.encoder = patches, Encoder(self.backbone, patches)
+            self.scorer = self._choose_scorer()
+
+    def _check_framing(self, config: DetectorConfig, scorer: str | None = None) -> None:
+        scorer = scorer or self.scorer
+        if find_method(scorer).same_framing and (config.tile or (config.rotations or 1) > 1):
+            raise ConfigError(
+                f"scorer {scorer!r} compares place with place, so it takes neither tiles nor turned copies; leave tile and rotations "
                 "out, or use scorer 'nearest'"
             )
 
@@ -123,10 +140,13 @@ class Scoring:
 
     @property
     def text_weight(self) -> float:
-        """Weight in [0, 1] of the text score beside references."""
+        """Weight in [0, 1] of the text score beside references. Beside a patch backbone it is 0 unless set: text scores at a temperature
+        of 0.07 lie far above the distances of its patches, so that the weaker of the two would rule."""
         if self.encoder.joint is None:
             return 0.0
-        return self.encoder.text_advice.text_weight if self.config.text_weight is None else self.config.text_weight
+        if self.config.text_weight is not None:
+            return self.config.text_weight
+        return 0.0 if self.patch_backbone is not None else self.encoder.text_advice.text_weight
 
     def text_vectors(self, class_name: str | None = None) -> Tensor:
         """Unit vectors (2, D) of the normal and the anomalous sentences for a class name, float32; cached.
@@ -240,8 +260,10 @@ class Scoring:
                 f"{self.backbone.name} knows no words and has no references; fit() normal pictures first (--references DIR), judge a "
                 "folder by itself (predict_mutual, --mutual), or name a CLIP"
             )
-        if joint is not None and (memory is None or self.text_weight > 0 or self.encoder.patch_backbone is None):
+        reports_text = self.encoder.patch_backbone is not None and self.config.text_weight is None
+        if joint is not None and (memory is None or self.text_weight > 0 or reports_text or self.encoder.patch_backbone is None):
             advice = self.encoder.text_advice
+            rarity = advice.rarity if self.encoder.patch_backbone is None else 0.0  # its centre is one of the model's own tokens
             text = TextSide(
                 self.text_vectors(class_name),
                 joint.grid,
@@ -249,7 +271,7 @@ class Scoring:
                 self.temperature,
                 noun=self.prompts.noun(class_name or self.config.class_name),
                 prompts=self.prompts.fingerprint,
-                rarity=advice.rarity if config.rarity is None else config.rarity,
+                rarity=rarity if config.rarity is None else config.rarity,
                 rarity_centre=advice.rarity_centre,
             )
         return PictureScorer(

@@ -34,14 +34,16 @@ class Stored(Scoring):
         patch_backbone: str | Path | PatchBackbone | None = None,
         resolution: int | None = None,
         square: bool | None = None,
-        layers: Sequence[int] | None = None,
+        layers: Sequence[int] | str | None = None,
         merge: str | None = None,
+        norm: bool | None = None,
         **settings: Unpack[Settings],
     ) -> Self:
         """A detector on a named model, or one that `save` wrote.
 
         Args:
-            name: "auto" (winclip if its weights are cached or can be fetched, else the embedded model lite, with a warning), a preset,
+            name: "auto" (winclip if its weights are cached or can be fetched, else the embedded model lite, with a warning; and as soon as
+                there are references, dinov2-small beside it if its weights are, where no other scorer is asked for), a preset,
                 "ARCHITECTURE:TAG" or "ARCHITECTURE:FILE" of open_clip, a hub id, a model folder, or a folder written by `save`.
             pretrained: tag or checkpoint file, if `name` is an architecture alone.
             device: "auto" (cuda, else mps, else cpu) or a torch device.
@@ -49,7 +51,8 @@ class Stored(Scoring):
             cache_dir: folder of the hub cache; None takes the hub client's.
             prompts: see the class; None takes the saved ones, else "winclip".
             patch_backbone: name of a patch backbone beside the model, e.g. "dinov2-small"; or the object.
-            resolution, square, layers, merge: of the patch backbone, be it the model or beside it; see `TimmBackbone`.
+            resolution, square, layers, merge, norm: of the patch backbone, be it the model or beside it; see `TimmBackbone`. With the
+                scorer "subspace" and a DINOv2 the layers are "middle" unless given.
             **settings: fields of `DetectorConfig`; they override saved ones.
 
         Raises:
@@ -57,12 +60,12 @@ class Stored(Scoring):
             BackboneError: the name is unknown, or the model does not fit.
             ConfigError: a setting is unknown or out of range.
         """
-        from vlad.backbones.registry import load_backbones
+        from vlad.backbones.registry import AUTO_BESIDE, LaterPatches, is_dinov2, load_backbones
         from vlad.persistence import is_saved_detector
 
         if not isinstance(name, (str, Path)) or not str(name).strip():
             raise ConfigError(f"name must be the name or the folder of a model, got {name!r}")
-        given = {"resolution": resolution, "square": square, "layers": layers, "merge": merge}
+        given = {"resolution": resolution, "square": square, "layers": layers, "merge": merge, "norm": norm}
         of_patches: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         if is_saved_detector(name):
             for key in [*(["pretrained"] if pretrained else []), *(["patch_backbone"] if patch_backbone else []), *of_patches]:
@@ -72,10 +75,16 @@ class Stored(Scoring):
         prompts = "winclip" if prompts is None else prompts
         ensemble = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
         ensemble.noun(config.class_name)
-        backbone, beside = load_backbones(
-            str(name), patch_backbone, pretrained=pretrained, device=device, dtype=dtype, cache_dir=cache_dir, **of_patches
-        )
-        return cls(backbone, patch_backbone=beside, prompts=ensemble, **settings)
+        options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
+        is_auto = str(name).lower() == "auto" and patch_backbone is None
+        seen_by = AUTO_BESIDE if is_auto else name if patch_backbone is None else patch_backbone
+        if config.scorer == "subspace" and is_dinov2(seen_by):
+            of_patches.setdefault("layers", "middle")
+        backbone, beside = load_backbones(str(name), patch_backbone, pretrained=pretrained, **options, **({} if is_auto else of_patches))
+        detector = cls(backbone, patch_backbone=beside, prompts=ensemble, **settings)
+        if is_auto:
+            detector.later = LaterPatches(is_offline=backbone.source == "lite", **options, **of_patches)
+        return detector
 
     def save(self, folder: str | Path, *, page: str | None = None) -> Path:
         """Write config.json, text_vectors.safetensors and, with references, memory.safetensors into `folder` (made if missing) and return
@@ -196,7 +205,7 @@ class Stored(Scoring):
             prompts=self.prompts if prompts is None else prompts,
             **cast(Settings, self.config.to_dict() | cast(dict[str, Any], settings)),
         )
-        other._text = None if self._text is None else self._text.copy()
+        other._text, other.later = None if self._text is None else self._text.copy(), self.later
         if self.memory is not None:
             wanted, had = other._memory_settings(), self._memory_settings()
             if wanted != had and replace(wanted, tile=had.tile) != had:

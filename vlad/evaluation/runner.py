@@ -204,6 +204,8 @@ def _run(
     class_name: str | None,
     quiet: bool,
 ) -> list[str]:
+    if max(settings.k_shots, default=0) > 0:
+        detector.ready_for_references()
     identity = describe(detector, dataset, settings, class_name)
     if processes.is_first:
         _claim(out, identity, resume)

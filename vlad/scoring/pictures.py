@@ -137,7 +137,8 @@ class PictureScorer:
 
     With a text weight w, score and map are w * text + (1 - w) * references. With w = 0.5 and the scorer `winclip` that is WinCLIP+'s
     (s + max F) / 2 and (M + F) / 2. A patch backbone keeps the formula with its own distances as F; they are of the same range,
-    (1 - cos) / 2. At w = 0 the text score is still reported among the parts where it costs nothing.
+    (1 - cos) / 2. At w = 0 the text score of the whole picture is still reported among the parts where it costs nothing, or where
+    `reports_text` asks for it.
 
     Attributes:
         encoder: the backbones.
@@ -154,6 +155,7 @@ class PictureScorer:
         roi: the part of each picture that counts; None: all of it.
         white_level: with which pictures of 16 bits are read.
         light: what the light of every picture is matched to; None leaves it.
+        reports_text: the text score is worth a pass of its own although it has no weight.
     """
 
     encoder: Encoder
@@ -169,6 +171,7 @@ class PictureScorer:
     white_level: int | None = None
     tile_long: bool = False
     light: tuple[float, ...] | None = None
+    reports_text: bool = False
 
     @property
     def conditions(self) -> Conditions:
@@ -225,20 +228,21 @@ class PictureScorer:
     def _score_parts(self, parts: list[Part], without: int | None) -> list[Scored]:
         parts = [self._matched(part) for part in parts]
         is_large = [self._tile_of(picture) is not None for picture, _ in parts]
-        small = iter(self._score([part for part, large in zip(parts, is_large, strict=True) if not large], self.maps, without))
-        whole = iter(self._score([part for part, large in zip(parts, is_large, strict=True) if large], False, without))
+        words = self.reports_text
+        small = iter(self._score([part for part, large in zip(parts, is_large, strict=True) if not large], self.maps, without, words))
+        whole = iter(self._score([part for part, large in zip(parts, is_large, strict=True) if large], False, without, words))
         return [
             self._score_tiles(part, next(whole), without) if large else next(small) for part, large in zip(parts, is_large, strict=True)
         ]
 
-    def _score(self, parts: list[Part], maps: bool, without: int | None) -> list[Scored]:
-        """Score each part as a whole, in one batch."""
+    def _score(self, parts: list[Part], maps: bool, without: int | None, words: bool = False) -> list[Scored]:
+        """Score each part as a whole, in one batch; with `words` also by text without a weight."""
         weight = 1.0 if self.memory is None else self.text_weight
         scales = set(self.text.scales if self.text is not None and maps and weight > 0 else ())
         scales |= set(() if self.memory is None else self.memory.scales)
         # Without a weight, text alone is no reason for a pass of its own.
         patches = self.memory is not None or (self.text is not None and self.text.rarity > 0)
-        views = self.encoder.see([picture for picture, _ in parts], patches=patches, scales=tuple(sorted(scales)), text=weight > 0)
+        views = self.encoder.see([picture for picture, _ in parts], patches=patches, scales=tuple(sorted(scales)), text=weight > 0 or words)
         # One by one, so that a picture's score is bit for bit the same in every batch.
         return [self._fuse(of_inside(view, part[1]), part, weight, maps, without) for view, part in zip(views, parts, strict=True)]
 
