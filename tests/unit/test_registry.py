@@ -163,6 +163,72 @@ class TestFolder:
             load_backbone(f"local-dir:{tmp_path / 'nothing'}")
 
 
+class TestCheckpointFile:
+    """A file says neither its activation nor how it wants its pictures."""
+
+    @pytest.fixture
+    def built(self, tmp_path, monkeypatch) -> dict:
+        """What the model would be built with."""
+        made: dict = {}
+
+        def create(name: str, shown: object, **options: object) -> object:
+            made.update(options, name=name)
+            raise BackboneError("enough")
+
+        monkeypatch.setattr("vlad.backbones.registry._create_model", create)
+        (tmp_path / "my.pt").touch()
+        return made
+
+    def load(self, name: str) -> None:
+        with pytest.raises(BackboneError, match="enough"):
+            load_backbone(name)
+
+    @pytest.mark.parametrize("architecture", ["ViT-B-16", "ViT-L-14", "ViT-H-14", "ViT-B-32"])
+    def test_where_tags_disagree_one_is_asked_for(self, built, tmp_path, architecture):
+        with pytest.raises(BackboneError, match=rf"weights of {architecture} were trained in \d ways .*QuickGELU.*{architecture}:TAG:FILE"):
+            load_backbone(f"{architecture}:{tmp_path / 'my.pt'}")
+        assert not built
+
+    @pytest.mark.parametrize(
+        ("tag", "quick"),
+        [("openai", True), ("dfn2b", True), ("metaclip_400m", True), ("laion400m_e31", False), ("datacomp_xl_s13b_b90k", False)],
+    )
+    @pytest.mark.parametrize("pretrained", [True, False])
+    def test_a_tag_says_the_activation(self, built, tmp_path, tag, quick, pretrained):
+        if pretrained:
+            with pytest.raises(BackboneError, match="enough"):
+                load_backbone("ViT-B-16", pretrained=f"{tag}:{tmp_path / 'my.pt'}")
+        else:
+            self.load(f"ViT-B-16:{tag}:{tmp_path / 'my.pt'}")
+        assert built["force_quick_gelu"] is quick and built["pretrained"] == str(tmp_path / "my.pt")
+
+    def test_mean_and_std_of_the_only_way(self, built, tmp_path):
+        self.load(f"MobileCLIP2-B:{tmp_path / 'my.pt'}")
+        assert built["force_preprocess_cfg"] == {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+        self.load(f"ViT-B-16-plus-240:{tmp_path / 'my.pt'}")
+        assert built["force_quick_gelu"] is False and built["force_preprocess_cfg"]["mean"][0] == pytest.approx(0.48145466)
+        self.load(f"ViT-B-16-quickgelu:{tmp_path / 'my.pt'}")
+        assert built["force_quick_gelu"] is True
+
+    def test_it_is_found_again_with_its_tag(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("vlad.backbones.registry._build", lambda name, path, like, options, label, cache: (options["source"], label))
+        (tmp_path / "my.pt").touch()
+        name = f"ViT-B-16:openai:{tmp_path / 'my.pt'}"
+        assert load_backbone(name) == (name, "ViT-B-16:openai (my.pt)")
+
+    def test_a_missing_tokenizer_is_told_in_our_words(self, built, tmp_path):
+        with pytest.raises(
+            WeightsNotFoundError, match=r"the tokenizer of ViT-B-16-SigLIP .*\n.*\n *hf download timm/ViT-B-16-SigLIP\n"
+        ) as told:
+            load_backbone(f"ViT-B-16-SigLIP:{tmp_path / 'my.pt'}", cache_dir=tmp_path)
+        assert f"put its tokenizer.json beside {tmp_path / 'my.pt'}" in str(told.value) and not built
+
+    def test_a_tokenizer_beside_the_file(self, built, siglip_folder):
+        (siglip_folder / "my.pt").touch()
+        self.load(f"ViT-B-16-SigLIP:{siglip_folder / 'my.pt'}")
+        assert built["force_preprocess_cfg"] == {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
 @pytest.fixture
 def siglip_folder(tmp_path) -> Path:
     """A small model with SigLIP's layout and a tokenizer of its own, in the hub's file format."""

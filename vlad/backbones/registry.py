@@ -123,7 +123,8 @@ def load_backbone(
     """The backbone of that name, with real weights or not at all.
 
     Args:
-        name: "auto", a preset (see `PRESETS`), "ARCHITECTURE:TAG", "ARCHITECTURE:FILE", "hf-hub:ORG/REPO" or "ORG/REPO", or a folder
+        name: "auto", a preset (see `PRESETS`), "ARCHITECTURE:TAG", "ARCHITECTURE:FILE" (where weights of it were trained in several ways
+            "ARCHITECTURE:TAG:FILE", see `_common_config`), "hf-hub:ORG/REPO" or "ORG/REPO", or a folder
             with open_clip_config.json and a checkpoint (also "local-dir:FOLDER"). Patch backbones, which know no words: a preset,
             "timm:MODEL", "timm:MODEL:FILE", or a folder with config.json and a checkpoint as timm writes them for the hub.
         pretrained: tag or checkpoint file for the architecture in `name`; safetensors, or .pt / .pth / .bin read with weights_only.
@@ -258,23 +259,24 @@ def _load_named(architecture: str, tag_or_file: str, cache_dir: str | Path | Non
             f"folder; {maybe}`vlad doctor` lists the presets"
         )
     _refuse_without_windows(architecture)
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    head, _, rest = tag_or_file.partition(":")
+    tag, tag_or_file = (head, rest) if rest and head in tags else ("", tag_or_file)
     path = Path(tag_or_file).expanduser()
     if path.suffix in _CHECKPOINT_SUFFIXES:
         if not path.is_file():
             raise WeightsNotFoundError(f"the checkpoint file {path} for {architecture} does not exist; check the path")
         # A preset's own tag still says how its weights want their pictures.
-        own_tag = PRESETS[label].source.partition(":")[2] if label else ""
-        options = options | {"source": f"{label or architecture}:{path.resolve()}"}
-        return _build(
-            architecture, path, open_clip.get_pretrained_cfg(architecture, own_tag), options, f"{label or architecture} ({path.name})"
-        )
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
+        tag = tag or (PRESETS[label].source.partition(":")[2] if label else "")
+        like = open_clip.get_pretrained_cfg(architecture, tag) if tag else _common_config(architecture, path)
+        base = label or (f"{architecture}:{tag}" if tag else architecture)
+        return _build(architecture, path, like, options | {"source": f"{base}:{path.resolve()}"}, f"{base} ({path.name})", cache_dir)
     config = open_clip.get_pretrained_cfg(architecture, tag_or_file) if tag_or_file else None
     if not config:
         problem = f"no weights named {tag_or_file!r}" if tag_or_file else "no weights named"
         raise BackboneError(
             f"{problem} for {architecture}; write {architecture}:TAG with one of {', '.join(tags) or '(it has none)'}, "
-            f"or {architecture}:FILE with a checkpoint file ({', '.join(sorted(_CHECKPOINT_SUFFIXES))})"
+            f"or {architecture}:TAG:FILE with a checkpoint file trained like that tag ({', '.join(sorted(_CHECKPOINT_SUFFIXES))})"
         )
     repo, _, filename = config["hf_hub"].rpartition("/")
     if _needs_own_tokenizer(architecture):  # its tokenizer lies beside the weights, so take the whole repository
@@ -284,7 +286,33 @@ def _load_named(architecture: str, tag_or_file: str, cache_dir: str | Path | Non
     what = f"{f'{label!r}: ' if label else ''}open_clip {architecture}, tag {tag_or_file}"
     options = options | {"source": label or f"{architecture}:{tag_or_file}"}
     checkpoint = fetch_file(repo, _weight_names(filename), what=what, cache_dir=cache_dir)
-    return _build(architecture, checkpoint, config, options, f"{label or architecture} ({architecture}, {tag_or_file})")
+    return _build(architecture, checkpoint, config, options, f"{label or architecture} ({architecture}, {tag_or_file})", cache_dir)
+
+
+def _common_config(architecture: str, file: Path) -> dict[str, Any] | None:
+    """What all tags of an architecture agree upon, as far as a checkpoint file does not say it; None if it has no tags.
+
+    Raises:
+        BackboneError: they do not agree, so that the file could be taken for what it is not, without a word.
+    """
+    import open_clip
+
+    ways: dict[tuple[Any, ...], list[str]] = {}
+    for tag in open_clip.list_pretrained_tags_by_model(architecture):
+        config = open_clip.get_pretrained_cfg(architecture, tag)
+        ways.setdefault((bool(config.get("quick_gelu")), config.get("mean"), config.get("std")), []).append(tag)
+    if len(ways) > 1:
+        each = "; ".join(
+            f"{'QuickGELU' if quick else 'GELU'}, mean {tuple(round(value, 3) for value in mean or ())}: {', '.join(tags)}"
+            for (quick, mean, _), tags in ways.items()
+        )
+        tag = next(iter(ways.values()))[0]
+        raise BackboneError(
+            f"weights of {architecture} were trained in {len(ways)} ways ({each}), and {file.name} does not say which; with the wrong one "
+            f"it gives wrong results without an error. Name a tag that it was trained like: {architecture}:TAG:FILE, as in "
+            f"{architecture}:{tag}:{file}"
+        )
+    return open_clip.get_pretrained_cfg(architecture, next(iter(ways.values()))[0]) if ways else None
 
 
 def _weight_names(filename: str) -> tuple[str, ...]:
@@ -293,16 +321,60 @@ def _weight_names(filename: str) -> tuple[str, ...]:
     return (f"{Path(filename).stem}.safetensors", filename)
 
 
-def _build(architecture: str, checkpoint: Path, config: dict[str, Any] | None, options: dict[str, Any], label: str) -> Backbone:
+def _build(
+    architecture: str,
+    checkpoint: Path,
+    config: dict[str, Any] | None,
+    options: dict[str, Any],
+    label: str,
+    cache_dir: str | Path | None,
+) -> Backbone:
     """A built-in architecture with the checkpoint's weights and the preprocessing that its tag was trained with."""
-    import open_clip
-
+    tokenizer = _tokenizer(architecture, checkpoint, cache_dir)  # before hundreds of megabytes are read
     preprocess = {key: config[key] for key in ("mean", "std") if key in config} if config else None
     quick_gelu = bool(config and config.get("quick_gelu", False))
     model = _create_model(
         architecture, checkpoint, pretrained=str(checkpoint), force_preprocess_cfg=preprocess, force_quick_gelu=quick_gelu
     )
-    return _wrap(model, open_clip.get_tokenizer(architecture), label, options)
+    return _wrap(model, tokenizer, label, options)
+
+
+def _tokenizer(architecture: str, checkpoint: Path, cache_dir: str | Path | None) -> Callable[..., Any]:
+    """The tokenizer of a built-in architecture: open_clip's own, or where it has another, that beside the checkpoint, in the cache or from
+    the hub.
+
+    Raises:
+        WeightsNotFoundError: it is not at hand.
+        BackboneError: it cannot be loaded.
+    """
+    import open_clip
+
+    text = (open_clip.get_model_config(architecture) or {}).get("text_cfg", {})
+    repo = text.get("hf_tokenizer_name")
+    if not repo:
+        return open_clip.get_tokenizer(architecture)
+    folder = checkpoint.parent
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        from vlad.backbones.hub import fetch_file
+
+        try:
+            folder = fetch_file(repo, TOKENIZER_FILES, what=f"the tokenizer of {architecture}", cache_dir=cache_dir, whole=True).parent
+        except WeightsNotFoundError as error:
+            raise WeightsNotFoundError(f"{error}\nOr put its {TOKENIZER_FILES[0]} beside {checkpoint}.") from error
+        for name in TOKENIZER_EXTRAS:
+            with suppress(WeightsNotFoundError):  # not every tokenizer has each of them
+                fetch_file(repo, (name,), what=architecture, cache_dir=cache_dir)
+    try:
+        from open_clip.tokenizer import HFTokenizer
+
+        length = text.get("context_length", 77)
+        mode, settings = text.get("tokenizer_mode"), text.get("tokenizer_kwargs", {})
+        return cast("Callable[..., Any]", HFTokenizer(str(folder), context_length=length, tokenizer_mode=mode, **settings))
+    except (ImportError, OSError, AssertionError, ValueError) as error:
+        raise BackboneError(
+            f"the tokenizer of {architecture} in {folder} could not be loaded ({error}); put its tokenizer files beside the checkpoint, "
+            "and install the extra: pip install 'vlad-anomaly[vlm]'"
+        ) from error
 
 
 def _load_hub_repo(
