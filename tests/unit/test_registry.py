@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from vlad import AnomalyDetector
 from vlad.backbones import ClipBackbone, hub, load_backbone
-from vlad.backbones.registry import PRESETS, preset_cached
+from vlad.backbones.presets import PRESETS
+from vlad.backbones.registry import preset_cached
 from vlad.backbones.towers import TimmViTTower, build_tower
 from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError
 
@@ -88,7 +89,7 @@ class TestFullSize:
 
     def test_architecture_and_file_in_one_name(self, full_size, monkeypatch):
         _, path = full_size
-        monkeypatch.setattr("vlad.backbones.registry._create_model", lambda name, shown, **options: pytest.fail(f"{name} {shown}"))
+        monkeypatch.setattr("vlad.backbones.open_clip_models._create_model", lambda name, shown, **options: pytest.fail(f"{name} {shown}"))
         with pytest.raises(pytest.fail.Exception, match=f"{ARCHITECTURE} {path}"):
             load_backbone(f"{ARCHITECTURE}:{path}")
 
@@ -175,7 +176,7 @@ class TestCheckpointFile:
             made.update(options, name=name)
             raise BackboneError("enough")
 
-        monkeypatch.setattr("vlad.backbones.registry._create_model", create)
+        monkeypatch.setattr("vlad.backbones.open_clip_models._create_model", create)
         (tmp_path / "my.pt").touch()
         return made
 
@@ -211,7 +212,9 @@ class TestCheckpointFile:
         assert built["force_quick_gelu"] is True
 
     def test_it_is_found_again_with_its_tag(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("vlad.backbones.registry._build", lambda name, path, like, options, label, cache: (options["source"], label))
+        monkeypatch.setattr(
+            "vlad.backbones.open_clip_models._build", lambda name, path, like, options, label, cache: (options["source"], label)
+        )
         (tmp_path / "my.pt").touch()
         name = f"ViT-B-16:openai:{tmp_path / 'my.pt'}"
         assert load_backbone(name) == (name, "ViT-B-16:openai (my.pt)")
@@ -312,7 +315,7 @@ class TestNames:
             seen.update(options)
             raise BackboneError("stop here")
 
-        monkeypatch.setattr("vlad.backbones.registry._create_model", create)
+        monkeypatch.setattr("vlad.backbones.open_clip_models._create_model", create)
         with pytest.raises(BackboneError, match="stop here"):
             load_backbone("clip-b16", cache_dir=tmp_path)
         assert seen["force_quick_gelu"] is True and seen["force_preprocess_cfg"]["mean"] == (0.48145466, 0.4578275, 0.40821073)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vlad.backbones.base import Advice, Backbone, ImageEmbeddings, PatchBackbone, PatchTokens, Preprocessing
     from vlad.backbones.clip import ClipBackbone
-    from vlad.backbones.registry import PRESETS, load_backbone
+    from vlad.backbones.presets import PRESETS
+    from vlad.backbones.registry import load_backbone
     from vlad.backbones.timm import TimmBackbone
 
 __all__ = [

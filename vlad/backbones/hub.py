@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from vlad.disk import FULL
 from vlad.errors import BackboneError, WeightsNotFoundError
 
 CONNECT_SECONDS = 2.0  # the hub client's own retries take forty
@@ -68,30 +71,92 @@ def why_unreachable() -> str | None:
 
 
 def fetch_file(repo: str, names: Sequence[str], *, what: str, cache_dir: str | Path | None = None, whole: bool = False) -> Path:
-    """The first of `names` that the cache or the hub holds for `repo`; a download shows its progress. With `whole` the advice is to
-    fetch the whole repository, because its weights are not all that is needed.
+    """The first of `names` that the cache or the hub holds for `repo`; a download shows its progress, goes on after a cut connection, and
+    is compared with the hash that the hub states. With `whole` the advice is to fetch the whole repository, because its weights are not
+    all that is needed.
 
     Raises:
-        WeightsNotFoundError: neither has it, or the hub cannot be reached; the message gives the command that fetches it.
+        WeightsNotFoundError: neither has it, or the hub cannot be reached or does not give it; the message says what to do.
     """
     if path := cached_file(repo, names, cache_dir):
         return path
-    reason = why_unreachable()
-    if reason is None:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
-
-        for name in names:
-            try:
-                return Path(hf_hub_download(repo, name, cache_dir=cache_folder(cache_dir)))
-            except EntryNotFoundError:
-                reason = f"the repository {repo} holds none of {', '.join(names)}"
-            except Exception as error:
-                reason = f"the download from {repo} failed: {type(error).__name__}: {error}"
-                break
-    raise WeightsNotFoundError(
-        f"the weights of {what} are not in the cache folder {cache_folder(cache_dir)}, and {reason}.\n"
-        f"Fetch them where the hub can be reached:\n    hf download {repo}{'' if whole else f' {names[0]}'}\n"
+    command = f"    hf download {repo}{'' if whole else f' {names[0]}'}\n"
+    advice = (
+        f"Fetch them where the hub can be reached:\n{command}"
         "and copy that cache folder here (or set HF_HUB_CACHE to it), or give a file: "
         "AnomalyDetector.from_pretrained('ARCHITECTURE', pretrained='FILE'), on the command line --model ARCHITECTURE:FILE."
     )
+    reason = why_unreachable()
+    if reason is None:
+        found = _download(repo, names, cache_folder(cache_dir))
+        if isinstance(found, Path):
+            return found
+        reason, own = found
+        advice = own or advice
+    raise WeightsNotFoundError(f"the weights of {what} are not in the cache folder {cache_folder(cache_dir)}, and {reason}.\n{advice}")
+
+
+def _download(repo: str, names: Sequence[str], cache: Path) -> Path | tuple[str, str]:
+    """The first of `names` that the hub holds; or why it gives none, and what to do, "" for what always helps."""
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    page = f"{constants.ENDPOINT}/{repo}"
+    sign_in = "run `hf auth login` (or set HF_TOKEN) with an account that may read it"
+    for name in names:
+        try:
+            path = Path(hf_hub_download(repo, name, cache_dir=cache))
+        except GatedRepoError:
+            return f"the repository {repo} is open only to those who have accepted its terms", (
+                f"Accept them at {page}, then {sign_in}, and run this again."
+            )
+        except RepositoryNotFoundError:
+            return f"there is no repository {repo}, or it is private", (
+                f"Look at {page}: if it was moved, give its new name as the model; if it is private, {sign_in}."
+            )
+        except LocalEntryNotFoundError as error:  # a kind of the next, for a hub that does not answer any more
+            return _broken(repo, error.__cause__ or error)
+        except EntryNotFoundError:
+            continue
+        except Exception as error:  # whatever goes wrong in a download is told, and nothing is lost by it
+            return _broken(repo, error)
+        if not _is_as_stated(path):
+            path.resolve().unlink()
+            path.unlink(missing_ok=True)
+            again = "It was deleted; run this again, and if it comes damaged again, ask who runs the network between here and the hub."
+            return f"{name} from {repo} came damaged: its hash is not the one that the hub states", again
+        return path
+    return (
+        f"the repository {repo} holds none of {', '.join(names)}",
+        f"Look at {page}: if they were moved, give their new place as the model.",
+    )
+
+
+def _broken(repo: str, error: BaseException) -> tuple[str, str]:
+    """Why a download failed, and what to do."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    numbers = {one.errno for one in chain if isinstance(one, OSError)}
+    if numbers & set(FULL):
+        return f"the disk is full or a quota is used up while {repo} comes", (
+            f"Free some room, or set HF_HUB_CACHE to a folder on another disk ({cache_folder()} is in use), and run this again."
+        )
+    if any("Timeout" in type(one).__name__ for one in chain):
+        return (
+            f"the hub stopped sending while {repo} came",
+            "Run this again when the network is better; HF_HUB_DOWNLOAD_TIMEOUT waits longer.",
+        )
+    return f"the download from {repo} failed: {type(error).__name__}: {error}", ""
+
+
+def _is_as_stated(path: Path) -> bool:
+    """Whether a file of the cache has the hash that its blob is named by: SHA-256 of large files, that of Git of small ones."""
+    blob = path.resolve()
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+        return True
+    with blob.open("rb") as file:
+        if len(blob.name) == 64:
+            return hashlib.file_digest(file, "sha256").hexdigest() == blob.name
+        content = file.read()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == blob.name

@@ -79,7 +79,8 @@ def _show_vlms(console: Console, *, can_fetch: bool) -> None:
 
 def _add_models(table: Table, *, can_fetch: bool) -> str | None:
     """One row for each preset; returns what is wrong with the embedded model, which must always work."""
-    from vlad.backbones.registry import PRESETS, preset_cached
+    from vlad.backbones.presets import PRESETS
+    from vlad.backbones.registry import preset_cached
     from vlad.errors import VladError
 
     problem = None
