@@ -27,6 +27,7 @@ class DetectorConfig:
 
     class_name: str | None = None  # noun for the prompts when predict() names none; None says "object"
     scales: tuple[int, ...] | None = None  # window sides in patches; None takes the backbone's, () the picture as a whole only
+    text_maps: str = "windows"  # where the words look: "windows", exact (WinCLIP), or "dense", in one pass; see backbones/towers.py
     temperature: float | None = None  # softmax temperature of the text score; None takes the backbone's (0.07)
     threshold: float | None = None  # a picture above it is anomalous; None takes the references', else that of words alone
     text_threshold: float | None = None  # that of words alone; None takes the backbone's (CLIP 0.5, as near to either text; lite none)
@@ -64,6 +65,8 @@ class DetectorConfig:
             self._set(
                 "scales", tuple(sorted({_whole("scales", "whole numbers >= 1 (window sides in patches)", side, 1) for side in sides}))
             )
+        if self.text_maps not in ("windows", "dense"):
+            raise _problem("text_maps", "'windows' or 'dense'", self.text_maps)
         if self.temperature is not None:
             self._set("temperature", _number("temperature", "a finite number > 0", self.temperature, 1e-6, 1e6))
         for name in ("threshold", "text_threshold", "mask_threshold"):
@@ -149,6 +152,7 @@ class Settings(TypedDict, total=False):
 
     class_name: str | None
     scales: Sequence[int] | None
+    text_maps: str
     temperature: float | None
     threshold: float | None
     text_threshold: float | None

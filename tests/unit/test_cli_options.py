@@ -26,7 +26,15 @@ def test_zero_is_a_value_and_what_was_not_given_is_none():
 def test_each_setting_is_one_of_the_detectors():
     known = {field.name for field in fields(DetectorConfig)}
     names = {field.name for field in fields(options.DetectorOptions)} - {"model", "prompts", "device", "dtype"}
-    assert names - known <= {"max_pixels", "patch_backbone", "resolution", "adapt_to"}  # --adapt is of the threshold
+    assert names - known <= {
+        "max_pixels",
+        "patch_backbone",
+        "resolution",
+        "layers",
+        "merge",
+        "norm",
+        "adapt_to",
+    }  # --adapt is of the threshold
 
 
 def test_detect_fit_and_ask_share_their_options():

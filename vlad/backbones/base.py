@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+DENSE = 0  # in place of a window's side: each patch by itself, as a transformer's last blocks show it without mixing places
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """How a picture becomes pixels: resized to the square `size`, scaled to [0, 1], then `(x - mean) / std` per RGB channel."""
@@ -28,7 +31,7 @@ class ImageEmbeddings:
     Attributes:
         image: (N, D) of the whole picture, in the joint space with text.
         windows: for each scale s (window side in patches) a tensor (N, W, D) in the joint space, windows at stride 1 in row-major
-            order, so W = (rows - s + 1) * (cols - s + 1).
+            order, so W = (rows - s + 1) * (cols - s + 1). For `DENSE` (N, P, D), one embedding a patch; see `vlad.backbones.towers`.
         patches: (N, P, C) patch tokens in row-major order for few-shot matching (not in the joint space), or None if not asked for.
     """
 

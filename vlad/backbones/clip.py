@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlad.backbones.base import Advice, ImageEmbeddings, Preprocessing
+from vlad.backbones.base import DENSE, Advice, ImageEmbeddings, Preprocessing
 from vlad.backbones.device import resolve_device, resolve_dtype
 from vlad.backbones.towers import build_tower
 from vlad.errors import BackboneError, ConfigError
@@ -34,6 +34,7 @@ class ClipBackbone:
         dtype: "auto" (bfloat16 where the hardware has it), "float32", "bfloat16", "float16".
         chunk: pictures whose windows are embedded together; None takes 1 on a CPU (where a picture alone fills the cores, and a
             picture's result is bit for bit the same in every batch) and 8 elsewhere. Memory grows with it, not with the batch.
+        dense_attention: "v" or "qkv", of the dense patch embeddings; see `OpenClipTower.encode_dense`.
 
     Raises:
         BackboneError: the tower allows no windows, or its input is not square.
@@ -54,12 +55,16 @@ class ClipBackbone:
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         chunk: int | None = None,
+        dense_attention: str = "v",
     ) -> None:
         visual = getattr(model, "visual", None)
         if visual is None or not hasattr(model, "encode_text"):
             raise BackboneError(f"expected an open_clip model with `visual` and `encode_text`, got {type(model).__name__}")
         if chunk is not None and (not isinstance(chunk, int) or chunk < 1):
             raise ConfigError(f"chunk must be at least 1, got {chunk}")
+        if dense_attention not in ("v", "qkv"):
+            raise ConfigError(f"dense_attention must be 'v' or 'qkv', got {dense_attention!r}")
+        self.dense_attention = dense_attention
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.model = _frozen(model, self.device, self.dtype)
@@ -74,7 +79,8 @@ class ClipBackbone:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and values of all weights, with precision and preprocessing; computed at the first use."""
-        digest = hashlib.sha256(repr((self.dtype, self.preprocessing, self.scales, self.temperature)).encode())
+        made = (self.dtype, self.preprocessing, self.scales, self.temperature)
+        digest = hashlib.sha256(repr(made if self.dense_attention == "v" else (*made, self.dense_attention)).encode())
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{key}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -86,9 +92,13 @@ class ClipBackbone:
         images, windows, tokens = [], {scale: [] for scale in scales}, []  # type: ignore[var-annotated]
         for some in pixels.split(self.chunk):
             embedded = self.tower.embed(some.to(self.device, self.dtype))
-            image, last = self.tower.encode(embedded)
+            if DENSE in scales:
+                image, last, dense = self.tower.encode_dense(embedded, self.dense_attention)
+                windows[DENSE].append(dense)
+            else:
+                image, last = self.tower.encode(embedded)
             images.append(image.float())
-            for scale, embeddings in self.tower.encode_windows(embedded, scales).items():
+            for scale, embeddings in self.tower.encode_windows(embedded, [scale for scale in scales if scale != DENSE]).items():
                 windows[scale].append(embeddings.float())
             if patches:
                 tokens.append(last.float())
@@ -105,6 +115,11 @@ class ClipBackbone:
             raise ConfigError("expected at least one sentence to embed, got none")
         tokens = self._tokenizer(list(sentences)).to(self.device)
         return torch.cat([self._encode_tokens(some).float() for some in tokens.split(_SENTENCES_PER_PASS)])
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether windows of the side `DENSE` can be asked for."""
+        return self.tower.is_dense
 
     def count_tokens(self, sentences: Sequence[str]) -> list[int]:
         """How many tokens each sentence has, those at its beginning and end included; more than `most_tokens` are cut off. Of a tokenizer

@@ -19,6 +19,8 @@ from torch.nn import functional as F
 from vlad.backbones.grid import window_indices
 from vlad.errors import BackboneError
 
+_DENSE_LAYERS = 3  # blocks whose dense embeddings are averaged
+
 
 class Tower:
     """A frozen image tower that can embed any subset of its patches.
@@ -30,6 +32,11 @@ class Tower:
 
     grid: tuple[int, int]
     prefix: int
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether `encode_dense` can be asked."""
+        return False
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) to the tokens (N, L, C) that enter the first block, positions added."""
@@ -45,6 +52,14 @@ class Tower:
             return {}
         encode = self._subset_encoder(tokens)
         return {scale: encode(self._subset(scale, tokens.device)) for scale in scales}
+
+    def encode_dense(self, tokens: Tensor, attention: str = "v") -> tuple[Tensor, Tensor, Tensor]:
+        """`encode`, and an embedding of each patch (N, P, D) in the joint space, unit vectors, from the same pass.
+
+        Raises:
+            BackboneError: this tower has none.
+        """
+        raise BackboneError(f"{type(self).__name__} gives no dense maps; use windows, or a CLIP whose image tower is open_clip's own ViT")
 
     def _subset(self, scale: int, device: torch.device) -> Tensor:
         """Token indices (W, prefix + scale**2) of every window: the prefix and the window's patches."""
@@ -91,6 +106,40 @@ class OpenClipTower(Tower):
         tokens = self.visual.transformer(tokens)
         pooled, patches = self.visual._pool(tokens)
         return self._project(pooled), patches
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether `encode_dense` can be asked."""
+        return self._standard and len(self.blocks) > 1
+
+    def encode_dense(self, tokens: Tensor, attention: str = "v") -> tuple[Tensor, Tensor, Tensor]:
+        """Dense patch embeddings by a second path beside the last half of the blocks (CLIP Surgery, arXiv 2304.05653; CLIP-AD's SDP,
+        2311.00453; AnoCLIP, 2308.15939). The query-key attention of a CLIP's last blocks mixes what is far apart, which is why its patch
+        tokens do not speak the language of its text; what it gathers for each place is right where places are compared by their values.
+
+        With x the tokens of the ordinary path before a block, and d those of the dense path, which begins as x:
+        d <- d + out(softmax(a a^T / sqrt(c)) v), with q, k, v = qkv(LN(x)) and a = v; the feed-forward network is left out. The embedding
+        is the mean, over the last `_DENSE_LAYERS` blocks, of the unit vectors of LN(d) P.
+
+        Args:
+            attention: "v": values with values; "qkv": the mean of what queries with queries, keys with keys and values with values gather.
+        """
+        if not self.is_dense:
+            return super().encode_dense(tokens, attention)
+        half = len(self.blocks) // 2
+        x = tokens
+        for block in self.blocks[:half]:
+            x = block(x)
+        dense, seen = x, []
+        for number, block in enumerate(self.blocks[half:], start=half):
+            parts = dict(zip("qkv", _qkv(block, block.ln_1(x)).chunk(3, dim=-1), strict=True))
+            gathered = [_attention(block, parts[kind], parts[kind], parts["v"]) for kind in attention]
+            dense = dense + block.ls_1(torch.stack(gathered).mean(0))
+            x = block(x)
+            if number >= len(self.blocks) - _DENSE_LAYERS:
+                seen.append(F.normalize(self._project(self.visual.ln_post(dense[:, self.prefix :])).float(), dim=-1))
+        pooled, patches = self.visual._pool(x)
+        return self._project(pooled), patches, F.normalize(torch.stack(seen).mean(0), dim=-1)
 
     def _project(self, pooled: Tensor) -> Tensor:
         return pooled if self.visual.proj is None else pooled @ self.visual.proj

@@ -129,6 +129,14 @@ class DetectorOptions:
         bool | None,
         _optional("--norm/--no-norm", help="Its final LayerNorm is applied to each block.  [default: yes, but not to middle]"),
     ] = None
+    text_maps: Annotated[
+        str | None,
+        _optional(
+            metavar="windows|dense",
+            callback=_one_of(("windows", "dense")),
+            help="Where the words of a CLIP look: exact windows, or dense patches in one pass, which is many times faster.  [default: windows]",
+        ),
+    ] = None
     rarity: Rarity = None
     scorer: Annotated[
         str | None,

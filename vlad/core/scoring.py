@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from vlad.backbones.base import DENSE
 from vlad.backbones.encoder import Encoder
 from vlad.config import DetectorConfig, Settings
 from vlad.errors import ConfigError
@@ -62,6 +63,10 @@ class Scoring:
                 raise ConfigError(
                     f"scales {self.scales} do not fit on {joint.name}, whose grid has {joint.grid[0]} x {joint.grid[1]} patches"
                 )
+        if config.text_maps == "dense" and joint is not None and not getattr(joint, "is_dense", False):
+            raise ConfigError(
+                f"text_maps 'dense' needs a CLIP whose image tower is open_clip's own ViT, {joint.name} has none; use 'windows'"
+            )
         self.later: LaterPatches | None = None
         self.scorer = self._choose_scorer()
         self.fit_report = FitReport()
@@ -267,7 +272,7 @@ class Scoring:
             text = TextSide(
                 self.text_vectors(class_name),
                 joint.grid,
-                self.scales,
+                (DENSE,) if config.text_maps == "dense" else self.scales,
                 self.temperature,
                 noun=self.prompts.noun(class_name or self.config.class_name),
                 prompts=self.prompts.fingerprint,

@@ -16,6 +16,7 @@ from vlad.errors import PromptError
 from vlad.prompts import schema
 from vlad.prompts.files import Problem, ProblemsFound, data_folder, read_yaml
 from vlad.prompts.nouns import BOUNDARIES, DEFAULT_NOUN, insert, noun, takes_article
+from vlad.prompts.vectors import PromptVectors, read_vectors
 
 not_sets = ("class_names",)  # files of the prompts folder that hold no ensemble
 
@@ -52,6 +53,7 @@ class PromptEnsemble:
     normal, anomalous: the states, with `{class_name}` at most once; without templates they are finished sentences.
     templates: with `{state}` once; empty for finished sentences, which stay as they are, repetitions included.
     overrides: other states for single classes. The longest name that the noun ends with counts: "woven carpet" finds "carpet".
+    vectors: text vectors (2, D), normal first, that stand for the sentences whatever the class; see `vlad.prompts.vectors`.
 
     Raises PromptError with all that is wrong when the parts do not make a set.
     """
@@ -65,16 +67,22 @@ class PromptEnsemble:
     anomalous: tuple[str, ...]
     templates: tuple[str, ...]
     overrides: tuple[Override, ...] = ()
+    vectors: PromptVectors | None = None
 
     def __post_init__(self) -> None:
-        _raise_faults(schema.check(self.to_dict(), finished=not self.templates))
+        values = self.to_dict()
+        values.pop("vectors", None)
+        _raise_faults(schema.check(values, finished=not self.templates))
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Self:
-        """A shipped set by name, or a YAML file by path (anything with a folder or a .yaml or .yml ending).
+        """A shipped set by name, a YAML file by path (anything with a folder or a .yaml or .yml ending), or learned vectors
+        (.safetensors; see `vlad.prompts.vectors`).
 
         Raises PromptError: unknown name, or a faulty file, as `path:line: what was expected, what came, what to do`.
         """
+        if str(name_or_path).endswith(".safetensors"):
+            return cls.from_vectors(read_vectors(Path(name_or_path)))
         path = _find(name_or_path)
         data, problems = _read_set(path)
         if problems:
@@ -92,6 +100,19 @@ class PromptEnsemble:
             normal=_tuple(normal, "normal"),
             anomalous=_tuple(anomalous, "anomalous"),
             templates=(),
+        )
+
+    @classmethod
+    def from_vectors(cls, vectors: PromptVectors) -> Self:
+        """Learned vectors instead of sentences. They say nothing in words, so questions are answered as of an object and a damaged one."""
+        return cls(
+            name=vectors.name,
+            description=f"Vectors learned with {vectors.model}.",
+            source=vectors.source,
+            normal=("{class_name}",),
+            anomalous=("damaged {class_name}",),
+            templates=(),
+            vectors=vectors,
         )
 
     @classmethod
@@ -116,8 +137,10 @@ class PromptEnsemble:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises PromptError with the place of every fault, such as `states.normal[2]`."""
         finished = isinstance(data, Mapping) and not data.get("templates", True)
-        _raise_faults(schema.check(dict(data) if isinstance(data, Mapping) else data, finished=finished))
-        return cls(**_fields(data))
+        plain = {key: value for key, value in data.items() if key != "vectors"} if isinstance(data, Mapping) else data
+        _raise_faults(schema.check(plain, finished=finished))
+        vectors = data.get("vectors")
+        return cls(**_fields(data), vectors=None if vectors is None else PromptVectors.from_dict(vectors))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON in the layout of the YAML files."""
@@ -135,6 +158,7 @@ class PromptEnsemble:
             "states": {"normal": list(self.normal), "anomalous": list(self.anomalous)},
             "templates": list(self.templates),
             "overrides": overrides,
+            **({} if self.vectors is None else {"vectors": self.vectors.to_dict()}),
         }
 
     @property
@@ -148,6 +172,10 @@ class PromptEnsemble:
     @property
     def uses_class_name(self) -> bool:
         """Whether any sentence depends on the class name."""
+        return self.vectors is None and self._in_sentences
+
+    @property
+    def _in_sentences(self) -> bool:
         return bool(self.overrides) or any("{class_name}" in text for text in self.normal + self.anomalous)
 
     def noun(self, class_name: str | None = None) -> str:

@@ -381,7 +381,7 @@ def conditions_from(values: Values) -> Conditions:
         tile=None if values.get("tile") is None else values.whole("tile", 1),
         tile_overlap=values.number("tile_overlap", 0, 1, optional=True),
         text_weight=values.number("text_weight", 0, 1),
-        scales=None if values.get("scales") is None else values.wholes("scales", 1),
+        scales=None if values.get("scales") is None else values.wholes("scales", 0),
         temperature=values.number("temperature", 0, optional=True),
         rarity=values.number("rarity", 0, default=None, optional=True),
         **texts,

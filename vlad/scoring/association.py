@@ -39,7 +39,8 @@ class WinClip(Method):
         """The mean of patch and window association, and as the score its maximum before upsampling."""
         assert view.patches is not None  # the caller asked for them
         patches = view.patches
-        windows = {scale: banks[window_bank(scale)].distances(values[0], without=without) for scale, values in view.windows.items()}
+        remembered = {scale: values[0] for scale, values in view.windows.items() if window_bank(scale) in banks}
+        windows = {scale: banks[window_bank(scale)].distances(values, without=without) for scale, values in remembered.items()}
         distances = winclip_map(banks[PATCHES].distances(patches.tokens, without=without), windows, patches.grid)
         if view.inside is not None:
             distances = distances * view.inside

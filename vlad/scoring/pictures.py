@@ -255,7 +255,7 @@ class PictureScorer:
         text = self._score_text(view, maps and weight > 0)
         score, anomaly_map, parts = 0.0, None, {}
         if text is not None:
-            parts = {"text_image": float(text.image)} | {f"text_scale_{s}_max": float(values.max()) for s, values in text.scales.items()}
+            parts = {"text_image": float(text.image)} | {_named(scale): float(values.max()) for scale, values in text.scales.items()}
             score = weight * parts["text_image"]
         if text is not None and text.multi_scale is not None and self.text is not None:
             anomaly_map = weight * upsampled(text.multi_scale, self.text.grid, (1.0, 1.0), (height, width))
@@ -334,6 +334,10 @@ class PictureScorer:
 
     def _tile_grid(self, picture: np.ndarray, tile: int) -> TileGrid:
         return TileGrid.over(picture.shape[0], picture.shape[1], tile, overlap=self.tile_overlap, least=self.encoder.size)
+
+
+def _named(scale: int) -> str:
+    return f"text_scale_{scale}_max" if scale else "text_dense_max"
 
 
 def _tiles(part: Part, grid: TileGrid) -> Iterator[Part]:

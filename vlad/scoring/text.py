@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vlad.backbones.base import DENSE
+from vlad.backbones.presets import PRESETS
 from vlad.errors import PromptError, warn
 from vlad.prompts.nouns import BOUNDARIES
 from vlad.scoring.windows import harmonic_mean, windows_to_patches
@@ -31,7 +33,7 @@ class TextScores:
     Attributes:
         image: (N,) of the whole-picture embedding alone.
         scales: for each window scale the patch map (N, P).
-        multi_scale: (N, P) harmonic mean of the image score and every scale's map; None if no window was computed.
+        multi_scale: (N, P) harmonic mean of the image score and every scale's map, or the dense map; None if no window was computed.
     """
 
     image: Tensor
@@ -56,7 +58,11 @@ def score_text(image: Tensor, windows: dict[int, Tensor], vectors: Tensor, *, gr
     scales = {
         scale: windows_to_patches(anomaly_probability(embeddings, vectors, temperature), grid, scale)
         for scale, embeddings in windows.items()
+        if scale != DENSE
     }
+    if DENSE in windows:  # each patch has its own embedding, so nothing is spread over a window, and nothing to be joined with
+        dense = anomaly_probability(windows[DENSE], vectors, temperature)
+        return TextScores(image=score, scales={DENSE: dense}, multi_scale=dense)
     return TextScores(image=score, scales=scales, multi_scale=harmonic_mean([score[:, None], *scales.values()]) if scales else None)
 
 
@@ -122,6 +128,8 @@ class TextVectors:
             PromptError: the class name cannot be put into a sentence.
         """
         key = (prompts.fingerprint, prompts.noun(class_name))
+        if prompts.vectors is not None:
+            return self._learned(prompts, key)
         if key not in self._shortened:
             self._shortened[key] = shortened_noun(prompts, class_name, self.joint)
         shorter = self._shortened[key]
@@ -137,4 +145,27 @@ class TextVectors:
         self.known[key] = text_vectors(embeddings[: len(normal)], embeddings[len(normal) :])
         if len(self.known) > _KEPT:
             self._shortened.pop(self.known.popitem(last=False)[0], None)
+        return self.known[key]
+
+    def _learned(self, prompts: PromptEnsemble, key: tuple[str, str]) -> Tensor:
+        """Vectors of a file.
+
+        Raises:
+            PromptError: they belong to a model of another width.
+        """
+        learned = prompts.vectors
+        assert learned is not None
+        if key not in self.known:
+            width = self.joint.encode_text(["object"]).shape[1]
+            if width != len(learned.normal):
+                raise PromptError(
+                    f"the vectors {learned.name!r} have {len(learned.normal)} numbers and belong to {learned.model}; {self.joint.name} has "
+                    f"{width} to an embedding; name their model (--model)"
+                )
+            preset = PRESETS.get(self.joint.source or "")
+            if learned.model not in (self.joint.name, self.joint.source, None if preset is None else preset.source):
+                warn(f"the vectors {learned.name!r} were learned with {learned.model}; with {self.joint.name} they mean something only if "
+                     "that is the same model")  # fmt: skip
+            both = torch.tensor([learned.normal, learned.anomalous], dtype=torch.float32, device=self.joint.device)
+            self.known[key] = F.normalize(both, dim=-1)
         return self.known[key]
