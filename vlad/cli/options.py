@@ -134,7 +134,7 @@ class DetectorOptions:
         _optional(
             metavar="windows|dense",
             callback=_one_of(("windows", "dense")),
-            help="Where the words of a CLIP look: exact windows, or dense patches in one pass, which is many times faster.  [default: windows]",
+            help="Where the words of a CLIP look: exact windows, or dense patches in one pass, many times faster.  [default: windows]",
         ),
     ] = None
     rarity: Rarity = None

@@ -15,6 +15,8 @@ _HOMES = {  # named, not imported: the command line lists the methods without wa
     "nearest": "vlad.scoring.nearest",
     "subspace": "vlad.scoring.subspace",
     "gaussian": "vlad.scoring.gaussian",
+    "positioned": "vlad.scoring.positioned",
+    "histogram": "vlad.scoring.histogram",
 }
 NAMES = tuple(_HOMES)
 

@@ -1,0 +1,144 @@
+"""`positioned`: each patch against the nearest one at its own place, in the references that look most like the picture.
+
+Retrieve, then match: of the references the few that are nearest as whole pictures, of those the patches within some places of the grid. A
+part that sits where another belongs has a near twin elsewhere in the references, so plain nearest neighbours find nothing wrong with it.
+
+Axes: K references, P patches, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlad.errors import ConfigError
+from vlad.scoring.base import PATCHES, Bank, Comparison, Method, check_width, mean_of_top
+from vlad.untrusted.values import tensor
+
+if TYPE_CHECKING:
+    from vlad.backbones.encoder import View
+    from vlad.scoring.foreground import Foreground
+
+NEAREST_PICTURES = 8  # references that a picture is matched with
+REACH = 2  # places of the grid in each direction
+
+
+class PositionedBank:
+    """The unit tokens (P, C) of each reference, place by place, and its whole as the unit mean of them.
+
+    Args:
+        pictures: so many references, the nearest by the whole, are matched with.
+        reach: so many places of the grid a normal patch may lie away in each direction.
+    """
+
+    def __init__(self, pictures: int = NEAREST_PICTURES, reach: int = REACH) -> None:
+        self.pictures, self.reach = pictures, reach
+        self._tokens: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self._tokens.values())
+
+    def copy(self) -> PositionedBank:
+        other = PositionedBank(self.pictures, self.reach)
+        other._tokens = dict(self._tokens)
+        return other
+
+    def add(self, tokens: Tensor, owners: Tensor) -> None:
+        """See `vlad.scoring.base.Bank.add`; all patches of a reference, in row-major order. Changed views of it (`mild_changes`) follow."""
+        for owner in owners.unique().tolist():
+            rows = F.normalize(tokens[owners.to(tokens.device) == owner], dim=-1)
+            before = self._tokens.get(owner)
+            self._tokens[owner] = rows if before is None else torch.cat([before, rows])
+
+    def remove(self, owner: int) -> None:
+        self._tokens.pop(owner, None)
+
+    def distances(self, tokens: Tensor, *, without: int | None = None) -> Tensor:
+        """See `vlad.scoring.base.Bank.distances`; wherever the nearest patch lies. `matched` looks near its place alone."""
+        rows = torch.cat(list(self._nearest(F.normalize(tokens, dim=-1), len(tokens), without)))
+        best = (F.normalize(tokens, dim=-1) @ rows.flatten(0, -2).T).max(1).values
+        return ((1 - best) / 2).clamp(0, 1)
+
+    def matched(self, tokens: Tensor, grid: tuple[int, int], *, without: int | None = None) -> Tensor:
+        """Distances (P,) in [0, 1], (1 - cos) / 2 to the nearest of the patches within `reach` places.
+
+        Raises:
+            ConfigError: nothing is left to compare with, or the picture has another number of patches than the references.
+        """
+        unit = F.normalize(tokens, dim=-1)
+        rows, cols = grid
+        references = torch.cat(list(self._nearest(unit, rows * cols, without)))  # (K, P, C)
+        shown = unit.view(rows, cols, -1)
+        normal = references.view(len(references), rows, cols, -1)
+        best = unit.new_full((rows, cols), -1.0)
+        for down in range(-min(self.reach, rows - 1), min(self.reach, rows - 1) + 1):
+            for right in range(-min(self.reach, cols - 1), min(self.reach, cols - 1) + 1):
+                here = (slice(max(0, -down), rows - max(0, down)), slice(max(0, -right), cols - max(0, right)))
+                there = (slice(max(0, down), rows - max(0, -down)), slice(max(0, right), cols - max(0, -right)))
+                cosines = torch.einsum("rwc,krwc->krw", shown[here], normal[:, there[0], there[1]]).max(0).values
+                best[here] = torch.maximum(best[here], cosines)
+        return ((1 - best) / 2).clamp(0, 1).flatten()
+
+    def _nearest(self, unit: Tensor, places: int, without: int | None) -> list[Tensor]:
+        """Tokens (V, P, C) of the nearest references, each with its changed views."""
+        left = {owner: rows for owner, rows in self._tokens.items() if owner != without}
+        if not left:
+            raise ConfigError("there is no normal picture to compare with; fit() at least one")
+        check_width(unit, next(iter(left.values())).shape[1])
+        if any(len(rows) % places for rows in left.values()):
+            counts = sorted({len(rows) for rows in left.values()})
+            raise ConfigError(
+                f"scorer 'positioned' compares place with place and needs pictures of the same framing; this picture has {places} patches, "
+                f"the references have {', '.join(map(str, counts))}; use scorer 'nearest'"
+            )
+        wholes = torch.stack([F.normalize(rows[:places].mean(0), dim=0) for rows in left.values()])
+        order = (wholes @ F.normalize(unit.mean(0), dim=0)).topk(min(self.pictures, len(left))).indices.tolist()
+        tokens = list(left.values())
+        return [tokens[index].view(-1, places, tokens[index].shape[1]) for index in order]
+
+    def state(self) -> dict[str, Tensor]:
+        owners = sorted(self._tokens)
+        return {"owners": torch.tensor(owners, dtype=torch.long), "tokens": torch.stack([self._tokens[owner] for owner in owners])}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        owners = tensor(state, "owners", None, dtype=torch.int64).tolist()
+        self._tokens = dict(zip(owners, tensor(state, "tokens", len(owners), None, None, low=-1.01, high=1.01), strict=True))
+
+
+class Positioned(Method):
+    """For parts that always lie in the same place, where one may sit where another belongs."""
+
+    summary = "distance of each patch to the nearest one near its place, in the 8 references most like the picture; for fixed framing"
+    takes_coreset = False
+    same_framing = True
+    turns = 1
+
+    def new_bank(self) -> PositionedBank:
+        return PositionedBank()
+
+    def compare(
+        self,
+        banks: Mapping[str, Bank],
+        view: View,
+        *,
+        top_share: float,
+        foreground: Foreground | None = None,
+        without: int | None = None,
+    ) -> Comparison:
+        """See `Method.compare`."""
+        assert view.patches is not None  # the caller asked for them
+        bank, patches = banks[PATCHES], view.patches
+        assert isinstance(bank, PositionedBank)
+        distances = bank.matched(patches.tokens, patches.grid, without=without)
+        if foreground is not None:
+            distances = distances * foreground.mask(patches.tokens, patches.grid)
+        if view.inside is not None:
+            distances = distances * view.inside
+        return Comparison(mean_of_top(distances, top_share, view.inside), distances, patches.grid, patches.shown)
+
+
+METHOD = Positioned()
