@@ -302,6 +302,7 @@ class AnomalyDetector(Fitting):
         knowledge: str | Path = "",
         vocabulary: str | Path = "generic",
         limits: Limits | None = None,
+        refute: bool = False,
         on_text: Callable[[str], None] | None = None,
     ) -> Answer:
         """What is wrong with a picture, in words. The verdict is the detector's; a VLM explains, and where it disagrees the answer says so.
@@ -317,6 +318,8 @@ class AnomalyDetector(Fitting):
             knowledge: text on what is normal and what is not, or the path of a text file with it; for a VLM.
             vocabulary: defect types of the describer: a shipped name or a YAML file.
             limits: tokens and seconds of a VLM's reply; None is 512 tokens and 120 s.
+            refute: a VLM is shown each marked place beside the same place of the nearest reference, and the answer says where it sees no
+                difference; the verdict stays the detector's.
             on_text: called with each piece of a VLM's reply as it comes.
 
         Raises:
@@ -328,5 +331,5 @@ class AnomalyDetector(Fitting):
         """
         from vlad.vlm import inspector_for
 
-        inspector = inspector_for(self, vlm=vlm, knowledge=knowledge, vocabulary=vocabulary, limits=limits)
+        inspector = inspector_for(self, vlm=vlm, knowledge=knowledge, vocabulary=vocabulary, limits=limits, refute=refute)
         return inspector.ask(image, question, class_name=class_name, threshold=threshold, on_text=on_text)

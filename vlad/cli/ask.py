@@ -39,6 +39,12 @@ def ask(
     knowledge: Annotated[
         str | None, typer.Option(metavar="TEXT|FILE", help="For a VLM: what is normal here and what is not; a file, or a text.")
     ] = None,
+    refute: Annotated[
+        bool,
+        typer.Option(
+            "--refute", help="Show a VLM each marked place beside the same place of a reference, and say where it sees no difference."
+        ),
+    ] = False,
     vocabulary: Annotated[str, typer.Option(metavar="NAME|FILE", help="Types of defects of the describer.")] = "generic",
     time_limit: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="For one reply of a VLM; what has come by then is kept.")
@@ -94,7 +100,7 @@ def ask(
     detector = made_of.load(quiet, references=bool(references))
     failed = options.compare_with(detector, references, quiet)
     limits = Limits(tokens=max_tokens, seconds=time_limit)
-    inspector = inspector_for(detector, vlm=backend, knowledge=knowledge or "", vocabulary=vocabulary, limits=limits)
+    inspector = inspector_for(detector, vlm=backend, knowledge=knowledge or "", vocabulary=vocabulary, limits=limits, refute=refute)
     if not quiet and inspector.backend is not None:
         typer.echo(printable(f"vlm: {inspector.backend.name}", one_line=True), err=True)
     try:

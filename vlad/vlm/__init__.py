@@ -19,18 +19,19 @@ def inspector_for(
     knowledge: str | Path = "",
     vocabulary: str | Path = "generic",
     limits: Limits | None = None,
+    refute: bool = False,
 ) -> Inspector:
     """The inspector of a detector. A VLM named as before is the one that was loaded before.
 
     Raises:
         VlmError: there is no such VLM.
-        PromptError, ConfigError: vocabulary or knowledge cannot be read.
+        PromptError, ConfigError: vocabulary or knowledge cannot be read, or `refute` lacks a VLM or references.
     """
     from vlad.vlm.backends.base import Limits
     from vlad.vlm.inspector import Inspector
 
     backend = _named(str(vlm)) if isinstance(vlm, (str, Path)) else vlm
-    return Inspector(detector, backend, knowledge=knowledge, vocabulary=vocabulary, limits=limits or Limits())
+    return Inspector(detector, backend, knowledge=knowledge, vocabulary=vocabulary, limits=limits or Limits(), refute=refute)
 
 
 def _named(name: str) -> VlmBackend | None:

@@ -159,6 +159,31 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlaceCheck:
+    """What a VLM made of one marked place.
+
+    Attributes:
+        label: of the place.
+        differs: probability in [0, 1] that it differs from the same place of a good part, or 1 or 0 from its words; None if it did not say,
+            said both, or the time was up.
+        why: where `differs` is None.
+    """
+
+    label: str
+    differs: float | None
+    why: str = ""
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether the VLM sees no difference there."""
+        return self.differs is not None and self.differs < 0.5
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"label": self.label, "differs": None if self.differs is None else round(self.differs, 4), "why": self.why}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """An answer about one picture.
 
@@ -173,6 +198,8 @@ class Answer:
         problems: what went wrong on the way, e.g. a server that did not answer; the answer is then the describer's.
         parse_failures: answers of the VLM that could not be read as what was asked for.
         seconds: time taken, the detector's included.
+        checks: of each marked place, whether the VLM sees a difference from a good part there, where that was asked for; see
+            `vlad.vlm.refute`.
     """
 
     text: str
@@ -185,6 +212,7 @@ class Answer:
     problems: tuple[str, ...] = ()
     parse_failures: int = 0
     seconds: float = 0.0
+    checks: tuple[PlaceCheck, ...] = ()
 
     @property
     def is_anomalous(self) -> bool | None:
@@ -206,5 +234,6 @@ class Answer:
             "problems": list(self.problems),
             "parse_failures": self.parse_failures,
             "seconds": round(self.seconds, 6),
+            "checks": [check.to_dict() for check in self.checks],
             "evidence": self.evidence.to_dict(),
         }

@@ -20,6 +20,7 @@ from vlad.vlm.describer import Describer
 from vlad.vlm.exhibits import make_exhibits
 from vlad.vlm.parsing import ANSWER_SCHEMA, parse_answer
 from vlad.vlm.places import find_places, list_in_words, size_in_words
+from vlad.vlm.refute import check_places, in_words
 from vlad.vlm.templates import Templates
 from vlad.vlm.vocabulary import DefectVocabulary
 
@@ -77,6 +78,8 @@ class Case:
     defects: tuple[Defect, ...]
     unnamed: tuple[str, ...]  # types that the model has no words for
     seconds: float
+    picture: np.ndarray
+    reference: np.ndarray | None
 
 
 class Inspector:
@@ -91,10 +94,11 @@ class Inspector:
         most_places: regions that are shown and described, the hottest ones.
         max_side: longest side in pixels of a picture that a VLM is shown; larger ones are reduced.
         limits: of one reply.
+        refute: show the VLM each marked place beside the same place of the nearest reference, and say where it sees no difference.
 
     Raises:
         PromptError: vocabulary or prompts are malformed.
-        ConfigError: the knowledge file cannot be read.
+        ConfigError: the knowledge file cannot be read; or `refute` without a VLM, or without references.
     """
 
     def __init__(
@@ -108,7 +112,12 @@ class Inspector:
         most_places: int = 3,
         max_side: int = 768,
         limits: Limits | None = None,
+        refute: bool = False,
     ) -> None:
+        if refute and (backend is None or detector.memory is None):
+            missing = "a vision-language model" if backend is None else "references"
+            raise ConfigError(f"refute shows a vision-language model each marked place beside a reference; give it {missing}")
+        self.refute = refute
         if not 1 <= most_places <= 26 or max_side < 64:
             raise ConfigError(f"expected most_places from 1 to 26 and max_side of at least 64, got {most_places} and {max_side}")
         self.detector = detector
@@ -158,7 +167,9 @@ class Inspector:
         if self.backend is not None:
             exhibits = make_exhibits(prediction, picture, places, reference, max_side=self.max_side)
             evidence = replace(evidence, exhibits=exhibits[: self.backend.most_images])
-        return Case(prediction, evidence, defects, self.describer.unnamed(prediction.class_name), time.perf_counter() - start)
+        return Case(
+            prediction, evidence, defects, self.describer.unnamed(prediction.class_name), time.perf_counter() - start, picture, reference
+        )
 
     def ask(
         self,
@@ -244,6 +255,8 @@ class Conversation:
         answer = self._described(question)
         if self.inspector.backend is not None:
             answer = self._explained(self.inspector.backend, question, answer, on_text)
+        if self.inspector.refute and not self.answers:
+            answer = self._checked(answer)
         answer = replace(answer, seconds=before + time.perf_counter() - start)
         self.answers.append(answer)
         return answer
@@ -259,6 +272,18 @@ class Conversation:
             model=f"describer, detector {case.evidence.detector}",
             question=question,
         )
+
+    def _checked(self, answer: Answer) -> Answer:
+        """The answer, and what the VLM says of each marked place beside the same place of a good part."""
+        inspector, case, backend = self.inspector, self.case, self.inspector.backend
+        if backend is None or case.reference is None or not case.evidence.places:
+            return answer
+        checks = check_places(
+            backend, case.picture, case.reference, case.evidence.places, case.evidence.class_name, limits=inspector.limits
+        )
+        failed = tuple(f"place {check.label} was not checked: {check.why}" for check in checks if check.differs is None)
+        text = "\n\n".join(part for part in (answer.text, in_words(checks, backend.name)) if part)
+        return replace(answer, text=text, checks=checks, problems=(*answer.problems, *failed))
 
     def _explained(self, backend: VlmBackend, question: str, described: Answer, on_text: Callable[[str], None] | None) -> Answer:
         """The VLM's answer; where none comes, the describer's with the reason."""

@@ -18,7 +18,11 @@ PRESETS = {
     "smolvlm2": "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",  # a small model that a CPU can run
     "qwen3-vl": "Qwen/Qwen3-VL-2B-Instruct",  # better, for a GPU
     "qwen3-vl-4b": "Qwen/Qwen3-VL-4B-Instruct",
+    "qwen3-vl-8b": "Qwen/Qwen3-VL-8B-Instruct",
+    "smolvlm2-2b": "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+    "gemma3-4b": "google/gemma-3-4b-it",  # open only to those who have accepted Google's terms
 }
+LICENCES = {"gemma3-4b": "Gemma terms"}  # of the others Apache-2.0
 _LEAST_MASS = 0.5  # probability of the letters together below which the model was about to say something else
 
 
