@@ -107,6 +107,43 @@ def save_qwen3(folder: Path) -> Path:
     return _save(Qwen3VLForConditionalGeneration(config), processor, tokenizer, folder)
 
 
+def save_gemma3(folder: Path) -> Path:
+    """Gemma 3's architecture with vision: a SigLIP tower, pooled to a fixed number of tokens; sliding and full attention."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3ImageProcessor, Gemma3Processor
+
+    template = _TURNS.replace("IMAGE", "<start_of_image>")
+    tokenizer = save_tokenizer(["<start_of_image>", "<end_of_image>", "<image_soft_token>"], template)
+    marks = {"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"}
+    tokenizer = type(tokenizer)(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        eos_token="<eos>",
+        pad_token="<pad>",
+        chat_template=template,
+        extra_special_tokens=marks,
+    )
+    side = 64
+    images = Gemma3ImageProcessor(size={"height": side, "width": side})
+    processor = Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=4)
+    config = Gemma3Config(
+        text_config=_language(tokenizer, None)
+        | {"head_dim": 16, "sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]},
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": side,
+            "patch_size": 16,
+        },
+        mm_tokens_per_image=4,
+        boi_token_index=tokenizer.convert_tokens_to_ids("<start_of_image>"),
+        eoi_token_index=tokenizer.convert_tokens_to_ids("<end_of_image>"),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image_soft_token>"),
+    )
+    torch.manual_seed(0)
+    return _save(Gemma3ForConditionalGeneration(config), processor, tokenizer, folder)
+
+
 def _language(tokenizer: Any, model_type: str | None) -> dict[str, Any]:
     sizes = {
         "vocab_size": len(tokenizer),

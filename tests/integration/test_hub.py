@@ -177,3 +177,42 @@ class TestEveryPreset:
                 for file in Path(made["folder"]).iterdir():
                     file.unlink()
         assert process.returncode == 0
+
+
+ASK = """
+import sys
+import numpy as np
+from vlad.vlm.backends.base import Limits, Message
+from vlad.vlm.backends.local import LocalBackend
+backend = LocalBackend(sys.argv[1], device="cpu", dtype="float32")
+print(backend.name)
+print(backend.chat([Message("user", ("What?", np.zeros((64, 64, 3), np.uint8)))], limits=Limits(tokens=4)).finish)
+"""
+
+
+class TestVlms:
+    """Tiny models of the real architectures under the names of the presets."""
+
+    @pytest.mark.parametrize(("preset", "save"), [("smolvlm2", "save_smolvlm"), ("qwen3-vl", "save_qwen3"), ("gemma3-4b", "save_gemma3")])
+    def test_the_first_use_and_the_second_offline(self, hub, tmp_path, preset, save):
+        pytest.importorskip("transformers", reason="the extra vlad-anomaly[vlm] is not installed")
+        import tiny_vlms
+
+        from vlad.vlm.backends.local import PRESETS
+
+        hub.repositories[PRESETS[preset]] = getattr(tiny_vlms, save)(tmp_path / "model")
+        code = ASK.replace("sys.argv[1]", repr(preset))
+        first = run(hub, tmp_path / "cache", code)
+        assert first.returncode == 0 and PRESETS[preset].rpartition("/")[2] in first.stdout, first.stderr[-500:]
+        before = len(hub.requests)
+        second = run(hub, tmp_path / "cache", code, HF_HUB_OFFLINE="1")
+        assert second.stdout == first.stdout and len(hub.requests) == before
+
+    def test_one_that_is_gated(self, hub, tmp_path):
+        pytest.importorskip("transformers", reason="the extra vlad-anomaly[vlm] is not installed")
+        from vlad.vlm.backends.local import PRESETS
+
+        hub.repositories[PRESETS["gemma3-4b"]] = tmp_path
+        hub.states[PRESETS["gemma3-4b"]] = "gated"
+        failed = run(hub, tmp_path / "cache", ASK.replace("sys.argv[1]", "'gemma3-4b'"))
+        assert "VlmError" in failed.stderr and "is open only to those who have accepted its terms. Accept them at" in failed.stderr

@@ -99,21 +99,13 @@ def fetch_file(repo: str, names: Sequence[str], *, what: str, cache_dir: str | P
 def _download(repo: str, names: Sequence[str], cache: Path) -> Path | tuple[str, str]:
     """The first of `names` that the hub holds; or why it gives none, and what to do, "" for what always helps."""
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    page = f"{constants.ENDPOINT}/{repo}"
-    sign_in = "run `hf auth login` (or set HF_TOKEN) with an account that may read it"
     for name in names:
         try:
             path = Path(hf_hub_download(repo, name, cache_dir=cache))
-        except GatedRepoError:
-            return f"the repository {repo} is open only to those who have accepted its terms", (
-                f"Accept them at {page}, then {sign_in}, and run this again."
-            )
-        except RepositoryNotFoundError:
-            return f"there is no repository {repo}, or it is private", (
-                f"Look at {page}: if it was moved, give its new name as the model; if it is private, {sign_in}."
-            )
+        except RepositoryNotFoundError as error:  # of which a gated one is a kind
+            return why_refused(repo, error) or _broken(repo, error)
         except LocalEntryNotFoundError as error:  # a kind of the next, for a hub that does not answer any more
             return _broken(repo, error.__cause__ or error)
         except EntryNotFoundError:
@@ -128,15 +120,38 @@ def _download(repo: str, names: Sequence[str], cache: Path) -> Path | tuple[str,
         return path
     return (
         f"the repository {repo} holds none of {', '.join(names)}",
-        f"Look at {page}: if they were moved, give their new place as the model.",
+        f"Look at {constants.ENDPOINT}/{repo}: if they were moved, give their new place as the model.",
     )
+
+
+def why_refused(repo: str, error: BaseException) -> tuple[str, str] | None:
+    """Why the hub does not give a repository, and what to do; None if that is not what an error is about."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    page = f"{constants.ENDPOINT}/{repo}"
+    sign_in = "run `hf auth login` (or set HF_TOKEN) with an account that may read it"
+    causes = _chain(error)
+    if any(isinstance(one, GatedRepoError) for one in causes):
+        reason = f"the repository {repo} is open only to those who have accepted its terms"
+        return reason, f"Accept them at {page}, then {sign_in}, and run this again."
+    if any(isinstance(one, RepositoryNotFoundError) for one in causes):
+        advice = f"Look at {page}: if it was moved, give its new name as the model; if it is private, {sign_in}."
+        return f"there is no repository {repo}, or it is private", advice
+    return None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and what it came from."""
+    found = [error]
+    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
+        found.append(cause)
+    return found
 
 
 def _broken(repo: str, error: BaseException) -> tuple[str, str]:
     """Why a download failed, and what to do."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
-        chain.append(cause)
+    chain = _chain(error)
     numbers = {one.errno for one in chain if isinstance(one, OSError)}
     if numbers & set(FULL):
         return f"the disk is full or a quota is used up while {repo} comes", (

@@ -64,26 +64,27 @@ def _show_vlms(console: Console, *, can_fetch: bool) -> None:
     from rich.table import Table
 
     from vlad.backbones.hub import cached_file
-    from vlad.vlm.backends.local import PRESETS
+    from vlad.vlm.backends.local import LICENCES, PRESETS
 
-    table = Table("for vlad ask", "what it is", "state", box=None, header_style="bold", pad_edge=False)
-    table.add_row("none", "the describer, by the detector's own words", "always there")
+    table = Table("for vlad ask", "what it is", "licence", "state", box=None, header_style="bold", pad_edge=False)
+    table.add_row("none", "the describer, by the detector's own words", "Apache-2.0", "always there")
     for name, source in PRESETS.items():
         cached = cached_file(source, ["config.json"]) is not None
         state = "in the cache" if cached else "will be fetched at the first use" if can_fetch else "not here, and the hub cannot be reached"
-        table.add_row(name, source, state)
+        table.add_row(name, source, LICENCES.get(name, "Apache-2.0"), state)
     key = "VLAD_VLM_API_KEY is set" if os.environ.get("VLAD_VLM_API_KEY") else "VLAD_VLM_API_KEY is not set"
-    table.add_row("http://...", "any OpenAI-compatible server", key)
+    table.add_row("http://...", "any OpenAI-compatible server", "the model's", key)
     console.print(table)
 
 
 def _add_models(table: Table, *, can_fetch: bool) -> str | None:
     """One row for each preset; returns what is wrong with the embedded model, which must always work."""
     from vlad.backbones.presets import PRESETS
-    from vlad.backbones.registry import preset_cached
+    from vlad.backbones.registry import AUTO, AUTO_BESIDE, preset_cached
     from vlad.errors import VladError
 
     problem = None
+    table.add_row("auto", f"{AUTO}, and beside it {AUTO_BESIDE} as soon as there are references; without {AUTO} lite", "", "the default")
     for name, preset in PRESETS.items():
         if preset.source == "lite":
             try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlad.backbones.hub import cache_folder, cached_file, why_unreachable
+from vlad.backbones.hub import cache_folder, cached_file, why_refused, why_unreachable
 from vlad.errors import VlmError
 from vlad.untrusted import cleaned
 from vlad.vlm.backends.base import Limits, Message, Reply
@@ -58,6 +58,8 @@ class LocalBackend:
             self._processor: Any = AutoProcessor.from_pretrained(name, trust_remote_code=False)
             self._model: Any = AutoModelForImageTextToText.from_pretrained(name, **options).eval()
         except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+            if (refused := why_refused(name, error)) is not None:
+                raise VlmError(f"{name}: {refused[0]}. {refused[1]}") from error
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise VlmError(
                 f"{name}: expected an image-text-to-text model, by hub id or as a folder, cannot load it: {first}; check the name, get it "
