@@ -27,7 +27,7 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
     import torch
 
     from vlad.backbones import ClipBackbone, load_backbone
-    from vlad.backbones.base import Backbone
+    from vlad.backbones.base import DENSE, Backbone
     from vlad.backbones.preprocessing import preprocess
 
     backbone: Backbone
@@ -56,16 +56,19 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
     loaded = memory(backbone.device.type, "VmRSS")
     forget_peak(backbone.device.type)
     backbone.encode_image(pixels[:1], scales=backbone.scales)
-    whole, full = [], []
+    whole, full, dense = [], [], []
     for _ in range(repeats):
         whole.append(seconds(lambda: backbone.encode_image(pixels)))
         full.append(seconds(lambda: backbone.encode_image(pixels, scales=backbone.scales)))
+        if getattr(backbone, "is_dense", False):
+            dense.append(seconds(lambda: backbone.encode_image(pixels, scales=(DENSE,))))
     peak = memory(backbone.device.type, "VmHWM")
     text = seconds(lambda: backbone.encode_text(sentences))
     return {
         "model": backbone.name,
         "whole": statistics.median(whole) / batch,
         "full": statistics.median(full) / batch,
+        "dense": statistics.median(dense) / batch if dense else None,
         "text": text,
         "loaded": loaded,
         "peak": peak,
@@ -125,6 +128,8 @@ def main() -> None:
     names = (("batch", 6), ("whole picture", 15), ("with windows", 14), ("windows", 9), ("to float32, 1", 15), ("loaded", 9), ("peak", 8))
     print("dtype".ljust(10) + "".join(name.rjust(width) for name, width in names) + "242 sentences".rjust(15))
     for (dtype, batch), row in rows.items():
+        if row["dense"] is not None:
+            print(f"{dtype}, batch {batch}: dense maps {row['dense']:.3f} s, 1 / {row['full'] / row['dense']:.1f} of the time with windows")
         share = 1 - row["whole"] / row["full"]
         print(
             f"{dtype:<10}{batch:>6}{row['whole']:>13.3f} s{row['full']:>12.3f} s{share:>9.0%}{row['full'] / base:>14.2f}x"
