@@ -1,4 +1,4 @@
-"""How long `import vlad` and `vlad --help` take, beside a bare interpreter, in one run.
+"""How long `import vlad`, `vlad --help` and one picture with `lite` take, beside a bare interpreter, in one run.
 
     python eval/bench/startup.py [--repeats 7]
 
@@ -18,6 +18,7 @@ COMMANDS = {
     "import vlad": [sys.executable, "-c", "import vlad"],
     "vlad --help": [sys.executable, "-m", "vlad", "--help"],
     "vlad prompts list": [sys.executable, "-m", "vlad", "prompts", "list"],
+    "detect one, lite": [sys.executable, "-m", "vlad", "detect", "demos/examples/gears/01_good.png", "--model", "lite", "-q"],
     "import torch": [sys.executable, "-c", "import torch"],
     "import open_clip": [sys.executable, "-c", "import open_clip"],
 }

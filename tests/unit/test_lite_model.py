@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -44,14 +46,30 @@ def pixels() -> Tensor:
 
 
 class TestTrunk:
-    def test_folding_changes_nothing(self, pixels: Tensor) -> None:
+    @pytest.mark.parametrize("size", [(448, 448), (320, 320), (97, 131)])
+    def test_its_maps_are_those_of_timm(self, size: tuple[int, int]) -> None:
         import timm
 
-        plain = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-        plain.load_state_dict(dict(zip(plain.state_dict(), load_weights().values(), strict=True)))
+        whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        plain = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True).eval()
+        state = dict(zip(whole.state_dict(), load_weights().values(), strict=True))
+        plain.load_state_dict({name: state[name] for name in plain.state_dict()})
+        pixels = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            expected = plain.blocks(plain.bn1(plain.conv_stem(pixels[:1])))
-            torch.testing.assert_close(Trunk()(pixels[:1])[-1], expected, rtol=1e-3, atol=1e-3)
+            for found, expected in zip(Trunk()(pixels), plain(pixels)[1:], strict=True):
+                torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)  # batch norms are folded, which rounds otherwise
+
+    def test_nobody_waits_for_other_builders(self) -> None:
+        """timm and open_clip take four seconds to import."""
+        code = (
+            "import sys, numpy as np, warnings; warnings.simplefilter('ignore')\n"
+            "from vlad import AnomalyDetector\n"
+            "picture = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)\n"
+            "detector = AnomalyDetector.from_pretrained('lite', device='cpu', rotations=1)\n"
+            "detector.predict(picture); detector.fit([picture, picture[::-1]]).predict(picture); detector.ask(picture)\n"
+            "print([name for name in ('timm', 'open_clip', 'torchvision', 'torch._dynamo', 'transformers') if name in sys.modules])"
+        )
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
     def test_stays_frozen(self) -> None:
         trunk = Trunk().train()

