@@ -220,18 +220,28 @@ class Prediction:
         written = {}
         if self.anomaly_map is not None:
             written = {kind: base.with_name(f"{base.name}_{kind}.{suffix}") for kind, suffix in _ARRAY_FILES.items()}
-            self.overlay().save(written["overlay"])
+            _write_png(written["overlay"], np.asarray(self.overlay()))
             tiff = io.BytesIO()  # given a file, libtiff wants its name in UTF-8, which not every name is
             Image.fromarray(self.anomaly_map).save(tiff, format="TIFF", compression="tiff_adobe_deflate")
             written["map"].write_bytes(tiff.getvalue())
             if self.pred_mask is None:
                 del written["mask"]
             else:
-                Image.fromarray(self.pred_mask.astype(np.uint8) * 255).save(written["mask"])
+                _write_png(written["mask"], self.pred_mask.astype(np.uint8) * 255)
         written["json"] = base.with_name(f"{base.name}.json")  # last: where it is, the others are
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
         written["json"].write_text(text, encoding="utf-8", errors="surrogateescape")
         return written
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    """uint8 (H, W) or (H, W, 3); by OpenCV, which takes a fourth of Pillow's time, into memory, because it does not know every name."""
+    import cv2
+
+    is_done, data = cv2.imencode(".png", pixels if pixels.ndim == 2 else pixels[..., ::-1])
+    if not is_done:
+        raise VladError(f"{path}: could not be made a PNG of {pixels.shape}")
+    path.write_bytes(data.tobytes())
 
 
 _ARRAY_FILES = {"overlay": "png", "mask": "png", "map": "tiff"}
