@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import queue
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +27,7 @@ COLUMNS = (
     "image_path", "time", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds",
     "error",
 )  # fmt: skip
+_WAITING = 4  # results that the writer may be behind
 _SHOWN: dict[str, Literal["left", "right"]] = {
     "picture": "left",
     "score": "right",
@@ -35,6 +39,9 @@ _SHOWN: dict[str, Literal["left", "right"]] = {
 
 class ResultWriter:
     """Prints results in one format and, given a folder, writes results.csv, results.jsonl and each picture's files there.
+
+    A thread of its own writes, in order, so that the model need not wait for the disk: at most `_WAITING` results behind, which a kill
+    loses and a run repeats; the end of the block, `flush` and an interruption wait for them.
 
     Args:
         paths: all pictures of the run, for the progress bar and for file names that do not collide; empty if they come one by one.
@@ -61,11 +68,15 @@ class ResultWriter:
         self._out, self._format, self._model, self._quiet, self._go_on = out, output_format, model, quiet, go_on
         self._seconds = 0.0
         self._reasons: dict[str, None] = {}
+        self._work: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="vlad-results", daemon=True)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:  # what is open is closed again where the next cannot be opened
             self._open(stack)
             self._stack = stack.pop_all()
+        self._thread.start()
         return self
 
     def _open(self, stack: ExitStack) -> None:
@@ -90,7 +101,39 @@ class ResultWriter:
         self._progress = stack.enter_context(self._progress_bar())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._work.put(None)
+        self._thread.join()
         self._stack.close()
+        if error is None:
+            self._check()
+
+    def flush(self) -> None:
+        """Wait until all that was added is on disk.
+
+        Raises:
+            OutputError: as of `add`.
+        """
+        self._work.join()
+        self._check()
+
+    def _run(self) -> None:
+        while (act := self._work.get()) is not None:
+            try:
+                if self._failed is None:
+                    act()
+            except BaseException as error:  # told to whoever adds the next, or ends the block
+                self._failed = error
+            finally:
+                self._work.task_done()
+        self._work.task_done()
+
+    def _put(self, act: Callable[[], None]) -> None:
+        self._check()
+        self._work.put(act)
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise self._failed
 
     def _progress_bar(self) -> Any:
         from tqdm import tqdm
@@ -98,7 +141,7 @@ class ResultWriter:
         return tqdm(total=len(self._stems), unit="picture", disable=self._quiet or not sys.stderr.isatty(), leave=False)
 
     def add(self, path: Path, result: Prediction | ImageReadError, *, file: Mapping[str, Any] | None = None) -> None:
-        """Take the result of a picture; it is on disk when this returns.
+        """Take the result of a picture, to be written after those before it.
 
         Args:
             path: of the picture, or its name in a stream.
@@ -106,16 +149,22 @@ class ResultWriter:
             file: what is known of the state of its file; it goes into the row.
 
         Raises:
-            OutputError: the row could not be written.
+            OutputError: a row before it could not be written.
         """
+        self._put(partial(self._add, path, result, file))
+
+    def add_error(self, image_path: str, error: ImageReadError, *, file: Mapping[str, Any] | None = None) -> None:
+        """Take an input that is no readable picture."""
+        self._put(partial(self._add_error, image_path, error, file))
+
+    def _add(self, path: Path, result: Prediction | ImageReadError, file: Mapping[str, Any] | None) -> None:
         if isinstance(result, ImageReadError):
-            self.add_error(str(path), result, file=file)
+            self._add_error(str(path), result, file)
         else:
             self._add_prediction(path, result, file)
         self._progress.update()
 
-    def add_error(self, image_path: str, error: ImageReadError, *, file: Mapping[str, Any] | None = None) -> None:
-        """Take an input that is no readable picture."""
+    def _add_error(self, image_path: str, error: ImageReadError, file: Mapping[str, Any] | None) -> None:
         self.errors.append(str(error))
         row = {"image_path": image_path, "time": _now(), "model": self._model, "error": str(error)}
         self._table.add(row, row | ({} if file is None else {"file": dict(file)}))
