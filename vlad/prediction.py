@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlad.errors import VladError
+from vlad.errors import ConfigError, VladError
 from vlad.scoring.regions import Region, find_regions, large_parts
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from vlad.pictures.roi import Roi
 
 MAPLESS = "this prediction has no map, because only the image score was asked for; call predict(..., maps=True)"
+_ARRAY_FILES = {"overlay": "png", "mask": "png", "map": "tiff"}
+FILES = (*_ARRAY_FILES, "json")  # kinds that `save` writes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -202,16 +204,22 @@ class Prediction:
             max_side=max_side,
         )
 
-    def save(self, folder: str | Path, *, stem: str | None = None) -> dict[str, Path]:
+    def save(self, folder: str | Path, *, stem: str | None = None, kinds: Collection[str] = FILES) -> dict[str, Path]:
         """Write STEM.json, and with a map STEM_overlay.png, STEM_mask.png (0 and 255) and STEM_map.tiff (raw float32 scores).
 
         Args:
             folder: made if missing.
             stem: beginning of the file names, may contain folders; None takes the picture's file name without suffix, or "picture".
+            kinds: which of them, all unless said.
 
         Returns:
             The written files by kind: "json", "overlay", "mask", "map".
+
+        Raises:
+            ConfigError: there is no such kind.
         """
+        if unknown := sorted(set(kinds) - set(FILES)):
+            raise ConfigError(f"files of a prediction are {', '.join(FILES)}, got {unknown[0]!r}")
         from PIL import Image
 
         stem = stem or (Path(self.image_path).stem if self.image_path else "picture")
@@ -219,15 +227,19 @@ class Prediction:
         base.parent.mkdir(parents=True, exist_ok=True)
         written = {}
         if self.anomaly_map is not None:
-            written = {kind: base.with_name(f"{base.name}_{kind}.{suffix}") for kind, suffix in _ARRAY_FILES.items()}
-            _write_png(written["overlay"], np.asarray(self.overlay()))
-            tiff = io.BytesIO()  # given a file, libtiff wants its name in UTF-8, which not every name is
-            Image.fromarray(self.anomaly_map).save(tiff, format="TIFF", compression="tiff_adobe_deflate")
-            written["map"].write_bytes(tiff.getvalue())
-            if self.pred_mask is None:
-                del written["mask"]
-            else:
+            is_there = {"mask": self.pred_mask is not None}
+            wanted = {kind: suffix for kind, suffix in _ARRAY_FILES.items() if kind in kinds and is_there.get(kind, True)}
+            written = {kind: base.with_name(f"{base.name}_{kind}.{suffix}") for kind, suffix in wanted.items()}
+            if "overlay" in written:
+                _write_png(written["overlay"], np.asarray(self.overlay()))
+            if "map" in written:
+                tiff = io.BytesIO()  # given a file, libtiff wants its name in UTF-8, which not every name is
+                Image.fromarray(self.anomaly_map).save(tiff, format="TIFF", compression="tiff_adobe_deflate")
+                written["map"].write_bytes(tiff.getvalue())
+            if "mask" in written and self.pred_mask is not None:
                 _write_png(written["mask"], self.pred_mask.astype(np.uint8) * 255)
+        if "json" not in kinds:
+            return written
         written["json"] = base.with_name(f"{base.name}.json")  # last: where it is, the others are
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n"
         written["json"].write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -242,9 +254,6 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
     if not is_done:
         raise VladError(f"{path}: could not be made a PNG of {pixels.shape}")
     path.write_bytes(data.tobytes())
-
-
-_ARRAY_FILES = {"overlay": "png", "mask": "png", "map": "tiff"}
 
 
 def _tell_apart(score: float, threshold: float) -> tuple[str, str]:

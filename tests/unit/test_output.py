@@ -7,12 +7,15 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from vlad.cli.answers import AnswerWriter, AskFormat
 from vlad.cli.results import ResultWriter
-from vlad.errors import ImageReadError
+from vlad.errors import ConfigError, ImageReadError, OutputError
 from vlad.output import TableWriter
+from vlad.prediction import Prediction
 from vlad.untrusted import inert, printable
 
 FORMULAS = ["=HYPERLINK(1)", "+1", "-1", "@sum", "\t=1", "\r=1", "\n=1", "  =1", "＝1"]
@@ -104,3 +107,41 @@ def test_ask_writes_no_formula(tmp_path):
 def test_what_others_wrote_cannot_steer_the_terminal():
     assert printable("a\x1b[31mb\nc\x07") == "a\\x1b[31mb\nc\\x07"
     assert printable("a\nb\udce9", one_line=True) == "a\\nb\\udce9"
+
+
+def prediction(side: int = 32) -> Prediction:
+    heat = np.zeros((side, side), np.float32)
+    heat[4:9, 4:9] = 0.9
+    about = {"class_name": "part", "threshold_source": "user", "scores": {}, "model": "m", "prompts": "p", "seconds": 0.1}
+    found = {"pred_score": 0.9, "threshold": 0.5, "mask_threshold": 0.5, "anomaly_map": heat}
+    return Prediction(image_path=None, image_size=heat.shape, _read=lambda: np.zeros((side, side, 3), np.uint8), **found, **about)
+
+
+class TestFilesOfAPicture:
+    def test_only_those_asked_for(self, tmp_path):
+        assert set(prediction().save(tmp_path / "all")) == {"overlay", "mask", "map", "json"}
+        assert set(prediction().save(tmp_path / "some", kinds=("mask", "json"))) == {"mask", "json"}
+        assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["picture.json", "picture_mask.png"]
+        with Image.open(tmp_path / "all" / "picture_mask.png") as mask:
+            assert (np.asarray(mask) > 0).sum() == 25
+        with pytest.raises(ConfigError, match="files of a prediction are overlay, mask, map, json, got 'heat'"):
+            prediction().save(tmp_path, kinds=("heat",))
+
+    def test_a_thread_writes_in_order_and_flush_waits(self, tmp_path):
+        paths = [Path(f"{number}.png") for number in range(12)]
+        with ResultWriter(paths, tmp_path, "", model="m", quiet=True, kinds=("json",)) as writer:
+            for path in paths:
+                writer.add(path, prediction())
+            writer.flush()
+            rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+            assert [row["image_path"] for row in rows] == [str(path) for path in paths] and writer.done == 12
+            writer.add(Path("last.png"), ImageReadError("last.png: is gone"))
+        assert len((tmp_path / "results.jsonl").read_text().splitlines()) == 13 and writer.errors == ["last.png: is gone"]
+
+    def test_what_the_thread_could_not_write_is_raised(self, tmp_path):
+        writer = ResultWriter([], tmp_path / "out", "", model="m", quiet=True)
+        with pytest.raises(OutputError, match=r"results\.csv was removed or replaced"), writer:
+            (tmp_path / "out" / "results.csv").unlink()
+            for number in range(20):
+                writer.add(Path(f"{number}.png"), prediction())
+        assert writer.done == 0

@@ -102,6 +102,14 @@ def detect(
             "--watch goes on with them."
         ),
     ] = None,
+    save: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND,...",
+            help="Of each picture write only these into --out: overlay, mask, map, json.  [default: all]",
+            show_default=False,
+        ),
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -148,9 +156,15 @@ def detect(
     options.check_out(out, found)
 
     from vlad.cli.results import ResultWriter
+    from vlad.prediction import FILES
     from vlad.references.adapting import ENOUGH, FEWEST, LIMIT, MEMORY
     from vlad.together import Adapting
 
+    kinds = FILES if save is None else options.words(save)
+    if unknown := sorted(set(kinds) - set(FILES)):
+        raise ConfigError(f"--save takes {', '.join(FILES)}, got {unknown[0]!r}")
+    if save is not None and out is None:
+        raise ConfigError("--save says what goes into --out; name a folder with --out")
     detector = made_of.load(quiet, references=bool(references))
     if cache is not None:
         from vlad.evaluation.cache import on_cache
@@ -168,7 +182,7 @@ def detect(
         follow = Adapting(limit=adapt_limit or LIMIT, memory=adapt_memory or MEMORY, fewest=FEWEST if adapt else ENOUGH)
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     printed = "" if as_lines else output_format.value
-    writer = ResultWriter(found, out, printed, model=detector.model_name, quiet=quiet, go_on=watch is not None)
+    writer = ResultWriter(found, out, printed, model=detector.model_name, quiet=quiet, go_on=watch is not None, kinds=kinds)
     try:
         with writer:
             for item, problem in unreadable.items():

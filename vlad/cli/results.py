@@ -6,7 +6,7 @@ import json
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,7 @@ from vlad.disk import held
 from vlad.errors import ImageReadError
 from vlad.output.names import short_name, unique_stems
 from vlad.output.tables import Cell, Row, TableWriter
+from vlad.prediction import FILES
 
 if TYPE_CHECKING:
     from vlad.prediction import Prediction
@@ -50,6 +51,7 @@ class ResultWriter:
         model: named in the rows of pictures that could not be read.
         quiet: no progress bar.
         go_on: keep the rows that `out` has, and write the new ones behind them.
+        kinds: files of each picture, of `vlad.prediction.FILES`.
 
     Attributes:
         earlier: "image_path" and "file" of the rows that were kept.
@@ -58,7 +60,15 @@ class ResultWriter:
     """
 
     def __init__(
-        self, paths: Sequence[Path], out: Path | None, output_format: str, *, model: str, quiet: bool, go_on: bool = False
+        self,
+        paths: Sequence[Path],
+        out: Path | None,
+        output_format: str,
+        *,
+        model: str,
+        quiet: bool,
+        go_on: bool = False,
+        kinds: Collection[str] = FILES,
     ) -> None:
         self.earlier: list[dict[str, Any]] = []
         self.errors: list[str] = []
@@ -66,6 +76,7 @@ class ResultWriter:
         self._stems = unique_stems(paths)
         self._taken = {stem.casefold() for stem in self._stems.values()}
         self._out, self._format, self._model, self._quiet, self._go_on = out, output_format, model, quiet, go_on
+        self._kinds = kinds
         self._seconds = 0.0
         self._reasons: dict[str, None] = {}
         self._work: queue.Queue[Callable[[], None] | None] = queue.Queue(_WAITING)
@@ -175,7 +186,7 @@ class ResultWriter:
             self._table.check()  # else a folder that was removed would be made anew
             stem = self._stem(path, is_new=file is not None)
             try:
-                result.save(self._out, stem=stem)
+                result.save(self._out, stem=stem, kinds=self._kinds)
             except (OSError, ValueError) as error:  # one picture must not end the run for the others, nor lose its verdict
                 problem = _cannot_save(path, error)
                 self.errors.append(problem)
