@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vlad.backbones.encoder import View
     from vlad.scoring.foreground import Foreground
 
-WORDS = 32
+WORDS = 8  # of 8, 16, 32, 64 and 128 the best on validation lines of eval/logical_lines.py (seeds 20 to 23)
 FEWEST = 5  # references from which on there is a spread of counts also where two of them are left out; below it patches alone
 _REFIT = 32  # up to so many references the words are made anew without the one that is left out
 _MOST_TOKENS = 20_000  # of the references, from which the words are made
