@@ -268,7 +268,6 @@ class Scoring:
         reports_text = self.encoder.patch_backbone is not None and self.config.text_weight is None
         if joint is not None and (memory is None or self.text_weight > 0 or reports_text or self.encoder.patch_backbone is None):
             advice = self.encoder.text_advice
-            rarity = advice.rarity if self.encoder.patch_backbone is None else 0.0  # its centre is one of the model's own tokens
             text = TextSide(
                 self.text_vectors(class_name),
                 joint.grid,
@@ -276,11 +275,12 @@ class Scoring:
                 self.temperature,
                 noun=self.prompts.noun(class_name or self.config.class_name),
                 prompts=self.prompts.fingerprint,
-                rarity=rarity if config.rarity is None else config.rarity,
+                rarity=advice.rarity if config.rarity is None else config.rarity,
                 rarity_centre=advice.rarity_centre,
             )
+        # Without references a patch backbone has nothing to say; rarity is one of the joint model's own tokens.
         return PictureScorer(
-            encoder=self.encoder,
+            encoder=self.encoder if memory is not None or joint is None else Encoder(joint),
             text=text,
             memory=memory,
             text_weight=self.text_weight,

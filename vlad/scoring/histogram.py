@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vlad.scoring.foreground import Foreground
 
 WORDS = 8  # of 8, 16, 32, 64 and 128 the best on validation lines of eval/logical_lines.py (seeds 20 to 23)
-FEWEST = 5  # references from which on there is a spread of counts also where two of them are left out; below it patches alone
+FEWEST = 5  # references from which on there is a spread of counts; below it patches alone
 _REFIT = 32  # up to so many references the words are made anew without the one that is left out
 _MOST_TOKENS = 20_000  # of the references, from which the words are made
 _PRIOR = 4.0  # so many references' worth of the spread that counting alone brings
@@ -72,7 +72,7 @@ class HistogramBank(MemoryBank):
     def __init__(self) -> None:
         super().__init__()
         self._words: dict[tuple[int, ...], Words] = {}
-        self._spread: dict[tuple[int | None, float], _Spread | None] = {}
+        self._known: dict[float, dict[int, tuple[float, float]]] = {}
 
     def copy(self) -> HistogramBank:
         other = HistogramBank()
@@ -92,18 +92,18 @@ class HistogramBank(MemoryBank):
         self._forget()
 
     def _forget(self) -> None:
-        self._words, self._spread = {}, {}
+        self._words, self._known = {}, {}
 
     def words(self, without: tuple[int, ...] = ()) -> Words | None:
         """Of all references but those left out; None if there are fewer than `FEWEST` in all."""
         rows, owners = self.rows, self.owners
-        left = [owner for owner in owners.unique().tolist() if owner not in without]
-        if len(left) + len(without) < FEWEST:
+        known = owners.unique().tolist()
+        if len(known) < FEWEST:
             return None
-        key = without if len(left) < _REFIT else ()
-        if key not in self._words:
-            self._words[key] = _make_words([rows[owners == owner] for owner in left])
-        return self._words[key]
+        without = without if len(known) <= _REFIT else ()
+        if without not in self._words:
+            self._words[without] = _make_words([rows[owners == owner] for owner in known if owner not in without])
+        return self._words[without]
 
     def fused(self, tokens: Tensor, score: float, top_share: float, without: int | None) -> float:
         """The score of the patches, or where the histogram of unit tokens is farther out in standard deviations, as far out as that, on the
@@ -116,24 +116,25 @@ class HistogramBank(MemoryBank):
 
     def _spread_of(self, without: int | None, top_share: float) -> _Spread | None:
         """None with fewer than `FEWEST` references."""
-        key = (without, top_share)
-        if key not in self._spread:
+        known = [pair for owner, pair in self._each(top_share).items() if owner != without]
+        if not known:
+            return None
+        patch, counted = np.array(known).T
+        widths = (max(1e-6, float(values.std(ddof=1))) for values in (patch, counted))
+        return _Spread(float(patch.mean()), float(counted.mean()), *widths)
+
+    def _each(self, top_share: float) -> dict[int, tuple[float, float]]:
+        """Of each reference, as if it had never been added, its patch score and its histogram's distance."""
+        if top_share not in self._known:
+            found = {}
             rows, owners = self.rows, self.owners
-            patch, counted = [], []
             for owner in owners.unique().tolist():
-                words = None if owner == without else self.words(tuple(one for one in (without, owner) if one is not None))
-                if words is None:
-                    continue
-                own = rows[owners == owner]
-                others = MemoryBank()
-                keep = (owners != owner) & (owners != (-1 if without is None else without))
-                others.add(rows[keep], owners[keep])
-                patch.append(mean_of_top(others.distances(own), top_share))
-                counted.append(words.distance(own))
-            middles = (float(np.mean(values)) for values in (patch, counted)) if patch else iter(())
-            widths = (max(1e-6, float(np.std(values, ddof=1))) for values in (patch, counted)) if patch else iter(())
-            self._spread[key] = _Spread(*middles, *widths) if patch else None
-        return self._spread[key]
+                words = self.words((owner,))
+                if words is not None:
+                    own = rows[owners == owner]
+                    found[owner] = mean_of_top(self.distances(own, without=owner), top_share), words.distance(own)
+            self._known[top_share] = found
+        return self._known[top_share]
 
 
 def _make_words(pictures: list[Tensor]) -> Words:
