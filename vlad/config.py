@@ -50,6 +50,7 @@ class DetectorConfig:
         None  # a name of `vlad.scoring.methods`; None takes the backbone's (CLIP winclip, lite and patch backbones nearest)
     )
     rotations: int | None = None  # references are remembered at so many angles; None: the method's for up to 16 references, else 1
+    random_angles: bool = False  # those angles are drawn at random, once and for all, instead of evenly spread; SubspaceAD takes 30
     coreset: float | None = None  # share of the normal tokens to keep, 0.1 for large banks; None keeps all
     foreground: bool = False  # look at the part alone, where it stands out from its background clearly enough
     text_weight: float | None = None  # of the text score beside the references; None takes the backbone's (CLIP 0.5, lite 0)
@@ -111,7 +112,7 @@ class DetectorConfig:
             raise _problem("scorer", f"None, {methods.listed()}", self.scorer)
         if self.calibration not in CALIBRATIONS:
             raise _problem("calibration", f"one of {', '.join(map(repr, CALIBRATIONS))}", self.calibration)
-        for name in ("foreground", "mild_changes"):
+        for name in ("foreground", "mild_changes", "random_angles"):
             if not isinstance(getattr(self, name), bool):
                 raise _problem(name, "True or False", getattr(self, name))
         if self.rotations is not None:
@@ -169,6 +170,7 @@ class Settings(TypedDict, total=False):
     ignore: Any
     scorer: str | None
     rotations: int | None
+    random_angles: bool
     coreset: float | None
     foreground: bool
     text_weight: float | None

@@ -84,3 +84,11 @@ def test_holes_belong_to_the_part():
 )
 def test_nothing_is_cut_where_it_is_not_safe(tokens):
     assert find_foreground([tokens], [(12, 12)]) is None
+
+
+def test_angles_that_are_drawn():
+    drawn = [list(rotations(PICTURE, count, random=True)) for count in (5, 5, 3)]
+    assert (drawn[0][0][0] == PICTURE).all() and drawn[0][0][1].all()
+    assert all((one == other).all() for (one, _), (other, _) in zip(drawn[0], drawn[1], strict=True)), "once and for all"
+    assert all((one == other).all() for (one, _), (other, _) in zip(drawn[0], drawn[2], strict=False)), "more are further ones"
+    assert not any((one == other).all() for (one, _), (other, _) in zip(drawn[0][1:], list(rotations(PICTURE, 5))[1:], strict=True))

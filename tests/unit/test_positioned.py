@@ -142,6 +142,19 @@ def test_saved_and_loaded(lite, tmp_path, scorer):
     assert (loaded.anomaly_map == result.anomaly_map).all()
 
 
+def test_random_angles_are_kept(lite, tmp_path):
+    from logical_lines import Line
+
+    rng = np.random.default_rng(5)
+    normal = [Line(1, is_loose=False).picture(rng) for _ in range(2)]
+    even = AnomalyDetector(lite, rotations=3).fit(normal)
+    drawn = AnomalyDetector(lite, rotations=3, random_angles=True).fit(normal)
+    result = drawn.predict(normal[0][::-1].copy())
+    assert result.pred_score != even.predict(normal[0][::-1].copy()).pred_score
+    loaded = AnomalyDetector.load(drawn.save(tmp_path / "model"), backbone=lite)
+    assert loaded.config.random_angles and loaded.predict(normal[0][::-1].copy()).pred_score == result.pred_score
+
+
 def test_positioned_takes_no_tiles(lite):
     with pytest.raises(ConfigError, match="scorer 'positioned' compares place with place, so it takes neither tiles nor turned copies"):
         AnomalyDetector(lite, scorer="positioned", tile=200)

@@ -150,6 +150,9 @@ class DetectorOptions:
         int | None,
         _optional(min=1, help="Remember references at N angles; 1 where a turned part is a defect.  [default: 8 for up to 16 references]"),
     ] = None
+    random_angles: Annotated[
+        bool, typer.Option("--random-angles", help="Draw the angles of --rotations at random instead of evenly; SubspaceAD takes 30.")
+    ] = False
     coreset: Annotated[float | None, _optional(min=0.001, max=1, help="Share of the normal tokens to keep, e.g. 0.1.  [default: all]")] = (
         None
     )

@@ -229,6 +229,7 @@ class Scoring:
             white_level=config.white_level,
             adapt=config.adapt,
             mild_changes=config.mild_changes,
+            random_angles=config.random_angles,
         )
 
     @property

@@ -10,21 +10,23 @@ import numpy as np
 from vlad.pictures.roi import Part
 
 
-def rotations(picture: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The picture uint8 (H, W, 3) turned about its centre by `count` evenly spread angles from 0 on, each with the bool mask (H, W) of
-    pixels that were in the picture; the others repeat the border."""
+def rotations(picture: np.ndarray, count: int, *, random: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The picture uint8 (H, W, 3) turned about its centre by `count` angles, of which the first is 0, each with the bool mask (H, W) of
+    pixels that were in the picture; the others repeat the border. The angles are evenly spread, or with `random` drawn once and for all."""
     yield picture, np.ones(picture.shape[:2], bool)
+    drawn = np.random.default_rng(0).uniform(0, 360, count - 1)
     for number in range(1, count):
-        yield _warp(picture, degrees=360 * number / count)
+        yield _warp(picture, degrees=float(drawn[number - 1]) if random else 360 * number / count)
 
 
-def turned_parts(part: Part, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+def turned_parts(part: Part, count: int, *, random: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
     """As `rotations`, with what counts of the turned picture: bool (H, W), or None for all of it."""
     picture, inside = part
     if inside is None:
-        yield from ((turned, mask, None) for turned, mask in rotations(picture, count))
+        yield from ((turned, mask, None) for turned, mask in rotations(picture, count, random=random))
         return
-    for (turned, mask), (moved, _) in zip(rotations(picture, count), rotations(inside.astype(np.uint8) * 255, count), strict=True):
+    both = (rotations(one, count, random=random) for one in (picture, inside.astype(np.uint8) * 255))
+    for (turned, mask), (moved, _) in zip(*both, strict=True):
         yield turned, mask, (moved > 127) & mask
 
 

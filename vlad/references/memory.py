@@ -112,6 +112,7 @@ class MemorySettings:
     white_level: int | str | None = None
     adapt: str | None = None
     mild_changes: bool = False
+    random_angles: bool = False
 
 
 class ReferenceMemory:
@@ -203,7 +204,8 @@ class ReferenceMemory:
             number, self._next = self._next, self._next + 1
             self.references[number] = reference
             for place, (shown, inside) in enumerate(parts(picture)):
-                for turn, (turned, mask, turned_inside) in enumerate(turned_parts((shown, inside), self.settings.rotations or 1)):
+                turns = turned_parts((shown, inside), self.settings.rotations or 1, random=self.settings.random_angles)
+                for turn, (turned, mask, turned_inside) in enumerate(turns):
                     is_first = place == turn == 0
                     (seen,) = encoder.see([turned], patches=True, scales=self.scales, text=is_first)
                     view = of_inside(seen, turned_inside)
