@@ -464,7 +464,7 @@ class TestOthers:
         run = vlad("doctor")
         assert run.returncode == 0, run.stdout
         assert "not reachable (HF_HUB_OFFLINE is set)" in run.stdout and str(tmp_path) in run.stdout
-        assert "smolvlm2" in run.stdout and "embedded, loads" in run.stdout and run.stdout.count("not here") == 12
+        assert "smolvlm2" in run.stdout and "embedded, loads" in run.stdout and run.stdout.count("not here") == 24
 
     @pytest.mark.parametrize("arguments", [["--help"], ["prompts", "list"]], ids=" ".join)
     def test_light_commands_import_nothing_heavy(self, arguments):

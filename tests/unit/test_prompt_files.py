@@ -182,7 +182,9 @@ def test_source_tree_and_no_torch() -> None:
 def test_installed_layout(tmp_path: Path) -> None:
     package = tmp_path / "vlad"
     (package / "prompts").mkdir(parents=True)
-    for name in ("errors", "prompts/__init__", "prompts/ensemble", "prompts/files", "prompts/nouns", "prompts/schema"):
+    (package / "untrusted").mkdir()
+    parts = ("__init__", "ensemble", "files", "nouns", "schema", "vectors")
+    for name in ("errors", "untrusted/__init__", "untrusted/values", *(f"prompts/{part}" for part in parts)):
         shutil.copy(ROOT / "vlad" / f"{name}.py", package / f"{name}.py")
     (package / "__init__.py").touch()
     shutil.copytree(ROOT / "prompts", package / "_prompts")

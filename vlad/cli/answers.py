@@ -15,10 +15,10 @@ from vlad.disk import held
 from vlad.errors import VladError
 from vlad.output.names import unique_stems
 from vlad.output.tables import Cell, Row, TableWriter
-from vlad.pictures.reading import DEFAULT_READER, Reader
 from vlad.untrusted import printable
 
 if TYPE_CHECKING:
+    from vlad.pictures.reading import Reader
     from vlad.vlm.answer import Answer
 
 COLUMNS = ("image_path", "verdict", "score", "threshold", "defects", "agrees", "answer", "model", "seconds", "problems")
@@ -40,11 +40,11 @@ class AnswerWriter:
         out: folder, made if missing; None writes none.
         output_format: what to print; text is the answer itself for one picture, a table for several.
         many: whether there are several pictures.
-        read: how the detector reads them.
+        read: how the detector reads them; needed where places are drawn.
     """
 
     def __init__(
-        self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool, read: Reader = DEFAULT_READER
+        self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool, read: Reader | None = None
     ) -> None:
         self._stems = unique_stems(paths)
         self._question, self._out, self._format, self._many, self._read = question, out, output_format, many, read
@@ -108,6 +108,7 @@ class AnswerWriter:
         target = out / f"{self._stems[path]}_places.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         boxes = [(place.label, place.box) for place in answer.evidence.places]
+        assert self._read is not None
         Image.fromarray(draw_places(self._read(path), boxes, max_side=1600)).save(target)
 
 

@@ -7,13 +7,12 @@ metadata; `eval/convert_prompts.py` makes one of a public checkpoint.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
-
-import numpy as np
 
 from vlad.errors import ConfigError, PromptError
 from vlad.untrusted.values import Values
@@ -39,8 +38,9 @@ class PromptVectors:
     source: str = "given by the caller"
 
     def __post_init__(self) -> None:
-        both = np.array([self.normal, self.anomalous]) if len(self.normal) == len(self.anomalous) else np.zeros((0, 0))
-        if both.ndim != 2 or not 1 <= both.shape[1] <= MOST_NUMBERS or not np.isfinite(both).all() or not (np.abs(both).max(1) > 0).all():
+        both = (self.normal, self.anomalous)
+        is_alike = len(self.normal) == len(self.anomalous) and 1 <= len(self.normal) <= MOST_NUMBERS
+        if not is_alike or not all(math.isfinite(value) for side in both for value in side) or not all(map(any, both)):
             raise PromptError(
                 f"vectors: expected two of one width from 1 to {MOST_NUMBERS}, of finite numbers that are not all 0, got "
                 f"{len(self.normal)} and {len(self.anomalous)} numbers"
@@ -97,6 +97,7 @@ def write_vectors(path: Path, vectors: Sequence[Sequence[float]], *, model: str,
         vectors: (2, D), normal first.
         model, name, source: see `PromptVectors`.
     """
+    import numpy as np
     from safetensors.numpy import save_file
 
     save_file({"vectors": np.asarray(vectors, np.float32)}, path, metadata={"model": model, "name": name, "source": source})
