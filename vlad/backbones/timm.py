@@ -112,7 +112,8 @@ class TimmBackbone:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over names, shapes and values of all weights, with precision and settings; computed at the first use."""
-        digest = hashlib.sha256(repr((self.dtype, self.preprocessing, self.options)).encode())
+        options = {key: value for key, value in self.options.items() if key != "norm" or not value}  # as folders of before know it
+        digest = hashlib.sha256(repr((self.dtype, self.preprocessing, options)).encode())
         for key, tensor in sorted(self.model.state_dict().items()):
             digest.update(f"{key}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
