@@ -121,6 +121,13 @@ class TestFormula:
 
         with pytest.raises(ConfigError, match="text_maps 'dense' needs a CLIP whose image tower is open_clip's own ViT, lite"):
             AnomalyDetector(LiteBackbone(device="cpu"), text_maps="dense")
+        import timm
+
+        from vlad.backbones import TimmBackbone
+
+        vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True, depth=1, embed_dim=12, num_heads=1)
+        with pytest.raises(ConfigError, match="text_maps 'dense' needs a CLIP"):
+            AnomalyDetector(TimmBackbone(vit.eval(), device="cpu", name="a patch backbone"), text_maps="dense")
         with pytest.raises(ConfigError, match="text_maps must be 'windows' or 'dense'"):
             AnomalyDetector(ClipBackbone(tiny_clip, device="cpu"), text_maps="fast")
         with pytest.raises(BackboneError, match="gives no dense maps"):

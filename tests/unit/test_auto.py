@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from vlad import AnomalyDetector
 from vlad.backbones import TimmBackbone, registry
-from vlad.backbones.registry import AUTO_BESIDE, LaterPatches
-from vlad.errors import ConfigError, VladWarning, WeightsNotFoundError
+from vlad.backbones.registry import AUTO_BESIDE, patches_of_auto
+from vlad.errors import ConfigError, ImageReadError, VladWarning, WeightsNotFoundError
 
 RUN = {"device": "cpu", "dtype": "float32"}
 rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ class TestBeside:
         assert detector.patch_backbone is not None and detector.scorer == "nearest"
 
     def test_what_was_asked_for_goes_before(self, words, dino):
-        assert auto(dino, scorer="winclip").fit(GOOD).patch_backbone is None
+        assert auto(dino, scorer="winclip", resolution=None).fit(GOOD).patch_backbone is None
         weighed = auto(dino, text_weight=0.25).fit(GOOD)
         assert weighed.text_weight == 0.25 and weighed.memory.calibration.conditions.text_weight == 0.25
         none = auto(dino, text_weight=0.0).fit(GOOD).predict(GOOD[0])
@@ -129,6 +129,30 @@ class TestBeside:
         with pytest.raises(WeightsNotFoundError, match="dinov2-small"):
             auto(tmp_path / "empty", resolution=140).fit(GOOD)
 
+    def test_a_fit_that_fails_leaves_all_as_it_was(self, words, dino, tmp_path):
+        detector = auto(dino)
+        before = detector.predict(GOOD[0])
+        for fail in (detector.fit, detector.add_references, detector.fit_unlabelled):
+            with pytest.raises((ImageReadError, ConfigError)):
+                fail([tmp_path / "none.png"])
+            assert detector.patch_backbone is None and detector.scorer == "winclip" and detector.predict(GOOD[0]).model == before.model
+
+    def test_a_cache_changes_nothing(self, words, dino, tmp_path):
+        from vlad.evaluation.cache import on_cache
+
+        plain, cached = auto(dino), on_cache(auto(dino), tmp_path / "cache")
+        for detector in (plain, cached):
+            detector.fit(GOOD).calibrate(GOOD[:2], [255 - GOOD[0]])
+        found, expected = (one.predict(GOOD[1]) for one in (cached, plain))
+        assert (found.model, found.pred_score, found.threshold_source) == (expected.model, expected.pred_score, "labels")
+        again = on_cache(plain, tmp_path / "cache").predict(GOOD[1])
+        assert (again.threshold, again.threshold_source) == (expected.threshold, "labels")
+        assert cached.patch_backbone.misses > 0 and auto(dino).fit(GOOD).patch_backbone is not cached.patch_backbone
+
+    def test_settings_of_a_patch_backbone_that_none_would_take(self, words, dino):
+        with pytest.raises(ConfigError, match="resolution belong to a patch backbone, and scorer 'winclip' takes none"):
+            auto(dino, scorer="winclip")
+
 
 class TestBesideLite:
     def test_dinov2_in_the_cache_stands_beside_lite(self, dino):
@@ -154,7 +178,7 @@ def test_one_of_several_threads_loads(words, dino, monkeypatch):
 
     loads = []
     monkeypatch.setattr(registry, "load_backbone", lambda *names, **settings: loads.append(names) or SimpleNamespace())
-    later = LaterPatches()
+    later = patches_of_auto(is_offline=False, of_patches={})
     with ThreadPoolExecutor(8) as pool:
         found = set(map(id, pool.map(lambda _: later.get(), range(32))))
     assert len(found) == 1 and loads == [(AUTO_BESIDE,)]

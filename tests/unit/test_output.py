@@ -15,6 +15,7 @@ from vlad.cli.answers import AnswerWriter, AskFormat
 from vlad.cli.results import ResultWriter
 from vlad.errors import ConfigError, ImageReadError, OutputError
 from vlad.output import TableWriter
+from vlad.pictures.reading import DEFAULT_READER
 from vlad.prediction import Prediction
 from vlad.untrusted import inert, printable
 
@@ -98,7 +99,7 @@ def test_detect_writes_no_formula(tmp_path, capsys):
 
 def test_ask_writes_no_formula(tmp_path):
     path = Path("=HYPERLINK(1).png")
-    with AnswerWriter([path], "What?", tmp_path, AskFormat.text, many=True) as writer:
+    with AnswerWriter([path], "What?", tmp_path, AskFormat.text, many=True, read=DEFAULT_READER) as writer:
         writer.add_error(path, ImageReadError("=1: is no picture"))
     (row,) = rows_of(tmp_path / "answers.csv")
     assert (row["image_path"], row["problems"]) == ("'=HYPERLINK(1).png", "'=1: is no picture")

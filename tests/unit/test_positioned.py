@@ -11,7 +11,7 @@ import torch
 
 from vlad import AnomalyDetector
 from vlad.backbones.lite.backbone import LiteBackbone
-from vlad.errors import ConfigError
+from vlad.errors import ConfigError, VladWarning
 from vlad.scoring.histogram import FEWEST, HistogramBank, Words
 from vlad.scoring.nearest import MemoryBank
 from vlad.scoring.positioned import PositionedBank
@@ -68,6 +68,10 @@ class TestPositioned:
         with pytest.raises(ConfigError, match="there is no normal picture to compare with"):
             bank.matched(tokens(0), GRID, without=0)
 
+    def test_anywhere_is_near_if_the_reach_is_long(self):
+        bank = filled(PositionedBank(8, 99), 3)
+        torch.testing.assert_close(bank.distances(tokens(5)), bank.matched(tokens(5), GRID))
+
     def test_state_and_copy(self):
         bank = filled(PositionedBank(), 3)
         again = PositionedBank()
@@ -102,6 +106,13 @@ class TestHistogram:
         again = HistogramBank()
         again.load_state(bank.state())
         assert again.fused(unit, 0.1, 0.01, 0) == bank.fused(unit, 0.1, 0.01, 0)
+
+    @pytest.mark.parametrize("references", [8, 34])
+    def test_who_asks_first_does_not_matter(self, references):
+        one, other = (filled(HistogramBank(), references) for _ in range(2))
+        first, then = one.words((0,)), one.words()
+        then_first = other.words()
+        assert torch.equal(then.centres, then_first.centres) and torch.equal(first.centres, other.words((0,)).centres)
 
     def test_the_words_of_a_reference_left_out_do_not_know_it(self):
         bank = filled(HistogramBank(), 6)
@@ -153,6 +164,13 @@ def test_random_angles_are_kept(lite, tmp_path):
     assert result.pred_score != even.predict(normal[0][::-1].copy()).pred_score
     loaded = AnomalyDetector.load(drawn.save(tmp_path / "model"), backbone=lite)
     assert loaded.config.random_angles and loaded.predict(normal[0][::-1].copy()).pred_score == result.pred_score
+
+
+@pytest.mark.parametrize("scorer", ["positioned", "histogram", "gaussian", "subspace"])
+def test_a_coreset_that_would_do_nothing_is_told(lite, scorer):
+    picture = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+    with pytest.warns(VladWarning, match=rf"coreset=0.1 has no effect with scorer '{scorer}'"):
+        AnomalyDetector(lite, scorer=scorer, coreset=0.1, rotations=1).fit([picture, picture[::-1]])
 
 
 def test_positioned_takes_no_tiles(lite):

@@ -219,6 +219,20 @@ class TestCheckpointFile:
         name = f"ViT-B-16:openai:{tmp_path / 'my.pt'}"
         assert load_backbone(name) == (name, "ViT-B-16:openai (my.pt)")
 
+    def test_a_tag_goes_before_that_of_a_preset(self, tmp_path, monkeypatch):
+        made = []
+
+        def keep(name, path, like, options, label, cache):
+            made.append((options["source"], like.get("quick_gelu", False)))
+
+        monkeypatch.setattr("vlad.backbones.open_clip_models._build", keep)
+        (tmp_path / "my.pt").touch()
+        load_backbone(f"clip-b16:{tmp_path / 'my.pt'}")
+        load_backbone(f"clip-b16:laion2b_s34b_b88k:{tmp_path / 'my.pt'}")
+        load_backbone(made[1][0])
+        other = (f"ViT-B-16:laion2b_s34b_b88k:{tmp_path / 'my.pt'}", False)
+        assert made == [(f"clip-b16:{tmp_path / 'my.pt'}", True), other, other]
+
     def test_a_missing_tokenizer_is_told_in_our_words(self, built, tmp_path):
         with pytest.raises(
             WeightsNotFoundError, match=r"the tokenizer of ViT-B-16-SigLIP .*\n.*\n *hf download timm/ViT-B-16-SigLIP\n"

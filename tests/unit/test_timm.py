@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -143,6 +144,16 @@ class TestLoading:
     def test_settings_change_the_fingerprint(self):
         prints = {small(**s).fingerprint for s in ({}, {"resolution": 80}, {"square": True}, {"layers": (1,)}, {"mean": (0.1, 0.2, 0.3)})}
         assert len(prints) == 5
+
+    def test_the_fingerprint_is_that_of_before_where_nothing_new_is_set(self):
+        """Folders and caches of earlier versions know a backbone by it."""
+        backbone = small()
+        before = {key: value for key, value in backbone.options.items() if key != "norm"}
+        digest = hashlib.sha256(repr((backbone.dtype, backbone.preprocessing, before)).encode())
+        for key, tensor in sorted(backbone.model.state_dict().items()):
+            digest.update(f"{key}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        assert backbone.fingerprint == digest.hexdigest() != small(norm=False).fingerprint
 
     @pytest.mark.parametrize("name", PRESET_NAMES)
     def test_presets_without_weights(self, name, tmp_path):

@@ -7,10 +7,16 @@ import os
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vlad.disk import FULL
 from vlad.errors import BackboneError, WeightsNotFoundError
+
+
+class NotInRepositoryError(WeightsNotFoundError):
+    """The hub was reached, and the repository holds no such file."""
+
 
 CONNECT_SECONDS = 2.0  # the hub client's own retries take forty
 
@@ -86,18 +92,26 @@ def fetch_file(repo: str, names: Sequence[str], *, what: str, cache_dir: str | P
         "and copy that cache folder here (or set HF_HUB_CACHE to it), or give a file: "
         "AnomalyDetector.from_pretrained('ARCHITECTURE', pretrained='FILE'), on the command line --model ARCHITECTURE:FILE."
     )
-    reason = why_unreachable()
+    reason, kind = why_unreachable(), WeightsNotFoundError
     if reason is None:
         found = _download(repo, names, cache_folder(cache_dir))
         if isinstance(found, Path):
             return found
-        reason, own = found
-        advice = own or advice
-    raise WeightsNotFoundError(f"the weights of {what} are not in the cache folder {cache_folder(cache_dir)}, and {reason}.\n{advice}")
+        reason, advice, kind = found.reason, found.advice or advice, found.error
+    raise kind(f"the weights of {what} are not in the cache folder {cache_folder(cache_dir)}, and {reason}.\n{advice}")
 
 
-def _download(repo: str, names: Sequence[str], cache: Path) -> Path | tuple[str, str]:
-    """The first of `names` that the hub holds; or why it gives none, and what to do, "" for what always helps."""
+@dataclass(frozen=True)
+class Refusal:
+    """Why the hub gives no file, and what to do; "" for what always helps."""
+
+    reason: str
+    advice: str
+    error: type[WeightsNotFoundError] = WeightsNotFoundError
+
+
+def _download(repo: str, names: Sequence[str], cache: Path) -> Path | Refusal:
+    """The first of `names` that the hub holds, or why it gives none."""
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
@@ -105,27 +119,25 @@ def _download(repo: str, names: Sequence[str], cache: Path) -> Path | tuple[str,
         try:
             path = Path(hf_hub_download(repo, name, cache_dir=cache))
         except RepositoryNotFoundError as error:  # of which a gated one is a kind
-            return why_refused(repo, error) or _broken(repo, error)
+            return why_refused(repo, error) or _broken(repo, error, cache)
         except LocalEntryNotFoundError as error:  # a kind of the next, for a hub that does not answer any more
-            return _broken(repo, error.__cause__ or error)
+            return _broken(repo, error.__cause__ or error, cache)
         except EntryNotFoundError:
             continue
         except Exception as error:  # whatever goes wrong in a download is told, and nothing is lost by it
-            return _broken(repo, error)
+            return _broken(repo, error, cache)
         if not _is_as_stated(path):
             path.resolve().unlink()
             path.unlink(missing_ok=True)
             again = "It was deleted; run this again, and if it comes damaged again, ask who runs the network between here and the hub."
-            return f"{name} from {repo} came damaged: its hash is not the one that the hub states", again
+            return Refusal(f"{name} from {repo} came damaged: its hash is not the one that the hub states", again)
         return path
-    return (
-        f"the repository {repo} holds none of {', '.join(names)}",
-        f"Look at {constants.ENDPOINT}/{repo}: if they were moved, give their new place as the model.",
-    )
+    advice = f"Look at {constants.ENDPOINT}/{repo}: if they were moved, give their new place as the model."
+    return Refusal(f"the repository {repo} holds none of {', '.join(names)}", advice, NotInRepositoryError)
 
 
-def why_refused(repo: str, error: BaseException) -> tuple[str, str] | None:
-    """Why the hub does not give a repository, and what to do; None if that is not what an error is about."""
+def why_refused(repo: str, error: BaseException) -> Refusal | None:
+    """Why the hub does not give a repository; None if that is not what an error is about."""
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -134,10 +146,10 @@ def why_refused(repo: str, error: BaseException) -> tuple[str, str] | None:
     causes = _chain(error)
     if any(isinstance(one, GatedRepoError) for one in causes):
         reason = f"the repository {repo} is open only to those who have accepted its terms"
-        return reason, f"Accept them at {page}, then {sign_in}, and run this again."
+        return Refusal(reason, f"Accept them at {page}, then {sign_in}, and run this again.")
     if any(isinstance(one, RepositoryNotFoundError) for one in causes):
         advice = f"Look at {page}: if it was moved, give its new name as the model; if it is private, {sign_in}."
-        return f"there is no repository {repo}, or it is private", advice
+        return Refusal(f"there is no repository {repo}, or it is private", advice)
     return None
 
 
@@ -149,20 +161,16 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def _broken(repo: str, error: BaseException) -> tuple[str, str]:
-    """Why a download failed, and what to do."""
+def _broken(repo: str, error: BaseException, cache: Path) -> Refusal:
+    """Why a download into the folder `cache` failed."""
     chain = _chain(error)
-    numbers = {one.errno for one in chain if isinstance(one, OSError)}
-    if numbers & set(FULL):
-        return f"the disk is full or a quota is used up while {repo} comes", (
-            f"Free some room, or set HF_HUB_CACHE to a folder on another disk ({cache_folder()} is in use), and run this again."
-        )
+    if {one.errno for one in chain if isinstance(one, OSError)} & set(FULL):
+        advice = f"Free some room, or choose a cache on another disk than {cache} (HF_HUB_CACHE, cache_dir), and run this again."
+        return Refusal(f"the disk is full or a quota is used up while {repo} comes", advice)
     if any("Timeout" in type(one).__name__ for one in chain):
-        return (
-            f"the hub stopped sending while {repo} came",
-            "Run this again when the network is better; HF_HUB_DOWNLOAD_TIMEOUT waits longer.",
-        )
-    return f"the download from {repo} failed: {type(error).__name__}: {error}", ""
+        advice = "Run this again when the network is better; HF_HUB_DOWNLOAD_TIMEOUT waits longer."
+        return Refusal(f"the hub stopped sending while {repo} came", advice)
+    return Refusal(f"the download from {repo} failed: {type(error).__name__}: {error}", "")
 
 
 def _is_as_stated(path: Path) -> bool:

@@ -38,10 +38,10 @@ def load_named(architecture: str, tag_or_file: str, cache_dir: str | Path | None
     if path.suffix in CHECKPOINT_SUFFIXES:
         if not path.is_file():
             raise WeightsNotFoundError(f"the checkpoint file {path} for {architecture} does not exist; check the path")
+        base = f"{architecture}:{tag}" if tag else label or architecture
         # A preset's own tag still says how its weights want their pictures.
         tag = tag or (PRESETS[label].source.partition(":")[2] if label else "")
         like = open_clip.get_pretrained_cfg(architecture, tag) if tag else _common_config(architecture, path)
-        base = label or (f"{architecture}:{tag}" if tag else architecture)
         return _build(architecture, path, like, options | {"source": f"{base}:{path.resolve()}"}, f"{base} ({path.name})", cache_dir)
     config = open_clip.get_pretrained_cfg(architecture, tag_or_file) if tag_or_file else None
     if not config:
@@ -127,16 +127,10 @@ def _tokenizer(architecture: str, checkpoint: Path, cache_dir: str | Path | None
         return open_clip.get_tokenizer(architecture)
     folder = checkpoint.parent
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        from vlad.backbones.hub import cached_file, fetch_file
-
         try:
-            is_cached = cached_file(repo, TOKENIZER_FILES, cache_dir) is not None
-            folder = fetch_file(repo, TOKENIZER_FILES, what=f"the tokenizer of {architecture}", cache_dir=cache_dir, whole=True).parent
+            folder = _fetch_tokenizer(repo, f"the tokenizer of {architecture}", cache_dir)
         except WeightsNotFoundError as error:
             raise WeightsNotFoundError(f"{error}\nOr put its {TOKENIZER_FILES[0]} beside {checkpoint}.") from error
-        for name in () if is_cached else TOKENIZER_EXTRAS:
-            with suppress(WeightsNotFoundError):  # not every tokenizer has each of them
-                fetch_file(repo, (name,), what=architecture, cache_dir=cache_dir)
     try:
         from open_clip.tokenizer import HFTokenizer
 
@@ -150,20 +144,33 @@ def _tokenizer(architecture: str, checkpoint: Path, cache_dir: str | Path | None
         ) from error
 
 
+def _fetch_tokenizer(repo: str, what: str, cache_dir: str | Path | None) -> Path:
+    """The folder of a repository's tokenizer; what goes with it is fetched first, so that a tokenizer that is there is whole.
+
+    Raises:
+        WeightsNotFoundError: it is not at hand.
+    """
+    from vlad.backbones.hub import NotInRepositoryError, cached_file, fetch_file
+
+    if (there := cached_file(repo, TOKENIZER_FILES, cache_dir)) is not None:
+        return there.parent
+    for name in TOKENIZER_EXTRAS:
+        with suppress(NotInRepositoryError):  # not every tokenizer has each of them
+            fetch_file(repo, (name,), what=what, cache_dir=cache_dir, whole=True)
+    return fetch_file(repo, TOKENIZER_FILES, what=what, cache_dir=cache_dir, whole=True).parent
+
+
 def load_hub_repo(
     repo: str, cache_dir: str | Path | None, options: dict[str, Any], label: str | None, *, is_certain: bool = True
 ) -> Backbone:
     """A hub repository in open_clip's layout: configuration, weights and, where it has one of its own, the tokenizer."""
-    from vlad.backbones.hub import cached_file, fetch_file
+    from vlad.backbones.hub import fetch_file
 
     doubt = "" if is_certain else f" (there is no folder {repo} here)"
     what = f"{f'{label!r}: ' if label else ''}hub repository {repo}{doubt}"
     config = fetch_file(repo, (CONFIG_FILE,), what=what, cache_dir=cache_dir, whole=True)
-    if "hf_tokenizer_name" in config.read_text(encoding="utf-8") and cached_file(repo, TOKENIZER_FILES, cache_dir) is None:
-        fetch_file(repo, TOKENIZER_FILES, what=what, cache_dir=cache_dir, whole=True)
-        for name in TOKENIZER_EXTRAS:
-            with suppress(WeightsNotFoundError):  # not every tokenizer has each of them
-                fetch_file(repo, (name,), what=what, cache_dir=cache_dir)
+    if "hf_tokenizer_name" in config.read_text(encoding="utf-8"):
+        _fetch_tokenizer(repo, what, cache_dir)
     fetch_file(repo, WEIGHT_FILES, what=what, cache_dir=cache_dir, whole=True)
     return load_folder(config.parent, repo, options | {"source": label or f"hf-hub:{repo}"}, label or repo)
 

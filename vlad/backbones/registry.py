@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,44 +13,54 @@ from vlad.backbones.presets import PRESETS
 from vlad.errors import ConfigError, WeightsNotFoundError, warn
 
 AUTO = "winclip"  # what `auto` is for words
-# And for references: image AUROC 96.6 / 97.7 on MVTec AD at 1 / 4 shots, where WinCLIP+ has 93.1 / 95.2 (arXiv 2405.14529).
+# And for references: image AUROC 96.5 / 97.6 on MVTec AD at 1 / 4 shots and 448 px, where WinCLIP+ has 93.1 / 95.2 (arXiv 2405.14529).
 AUTO_BESIDE = "dinov2-small"
 
 
 class LaterPatches:
-    """The patch backbone that `auto` takes as soon as there are references: loaded at the first need, once for all who share this object.
+    """A patch backbone that is taken as soon as there are references: loaded at the first need, once for all who share this object.
 
     Args:
-        is_offline: the model for words could not be fetched, so that nothing is waited for a second time: what is not in the cache is
-            not there.
-        **settings: of `load_backbone`.
+        load: gives it; None if it cannot be had.
     """
 
-    def __init__(self, *, is_offline: bool = False, **settings: Any) -> None:
-        self._is_offline, self._settings = is_offline, settings
+    def __init__(self, load: Callable[[], PatchBackbone | None]) -> None:
+        self._load = load
         self._lock = threading.Lock()
         self._asked = False
         self._found: PatchBackbone | None = None
 
     def get(self) -> PatchBackbone | None:
-        """The backbone; None, with a warning the first time, if its weights are not at hand.
-
-        Raises:
-            WeightsNotFoundError: they are not, and settings of it were given.
-        """
+        """The backbone, or None. What `load` raises comes through, and it is asked again the next time."""
         with self._lock:
             if not self._asked:
                 self._found = self._load()
                 self._asked = True
             return self._found
 
-    def _load(self) -> PatchBackbone | None:
-        if self._is_offline and not preset_cached(AUTO_BESIDE, self._settings.get("cache_dir")) and not self._of_patches:
+    def through(self, wrap: Callable[[PatchBackbone], PatchBackbone]) -> LaterPatches:
+        """The same one, wrapped."""
+        return LaterPatches(lambda: None if (found := self.get()) is None else wrap(found))
+
+
+def patches_of_auto(*, is_offline: bool, of_patches: dict[str, Any], **options: Any) -> LaterPatches:
+    """What `auto` takes for references. If its weights are not at hand there is none, with a warning, or, where settings of it were given,
+    an error.
+
+    Args:
+        is_offline: the model for words could not be fetched, so that nothing is waited for a second time: what is not in the cache is
+            not there.
+        of_patches: settings of `TimmBackbone`.
+        **options: `device`, `dtype` and `cache_dir` of `load_backbone`.
+    """
+
+    def load() -> PatchBackbone | None:
+        if is_offline and not of_patches and not preset_cached(AUTO_BESIDE, options.get("cache_dir")):
             return None  # that the small model stands in was said
         try:
-            return cast("PatchBackbone", load_backbone(AUTO_BESIDE, **self._settings))
+            return cast("PatchBackbone", load_backbone(AUTO_BESIDE, **options, **of_patches))
         except WeightsNotFoundError as error:
-            if self._of_patches:
+            if of_patches:
                 raise
             reason = str(error).splitlines()[0].removesuffix(".")
             warn(
@@ -58,9 +69,7 @@ class LaterPatches:
             )
             return None
 
-    @property
-    def _of_patches(self) -> set[str]:
-        return self._settings.keys() - {"device", "dtype", "cache_dir"}
+    return LaterPatches(load)
 
 
 def load_backbone(

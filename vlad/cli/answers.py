@@ -40,12 +40,10 @@ class AnswerWriter:
         out: folder, made if missing; None writes none.
         output_format: what to print; text is the answer itself for one picture, a table for several.
         many: whether there are several pictures.
-        read: how the detector reads them; needed where places are drawn.
+        read: how the detector reads them.
     """
 
-    def __init__(
-        self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool, read: Reader | None = None
-    ) -> None:
+    def __init__(self, paths: list[Path], question: str, out: Path | None, output_format: AskFormat, *, many: bool, read: Reader) -> None:
         self._stems = unique_stems(paths)
         self._question, self._out, self._format, self._many, self._read = question, out, output_format, many, read
 
@@ -108,7 +106,6 @@ class AnswerWriter:
         target = out / f"{self._stems[path]}_places.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         boxes = [(place.label, place.box) for place in answer.evidence.places]
-        assert self._read is not None
         Image.fromarray(draw_places(self._read(path), boxes, max_side=1600)).save(target)
 
 

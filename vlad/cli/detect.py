@@ -303,6 +303,7 @@ def _watch(
             continue
         prediction = seen.prediction if follow is None else follow(seen.prediction)
         writer.add(path, prediction, file=file)
+        writer.flush()  # the next may come in an hour, and a full disk is told now
         if as_lines:
             typer.echo(printable(f"{path}  {prediction.verdict}", one_line=True))
         if bool(seen.reasons) != bool(before):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from vlad.config import DetectorConfig
 from vlad.core.stored import Stored
-from vlad.errors import ConfigError, VladWarning, warn
+from vlad.errors import ConfigError, warn
 from vlad.pictures.batches import is_one_picture
 from vlad.pictures.reading import ImageSource, find_white_level
 from vlad.references.calibration import guess_note
 from vlad.references.fitting import each_picture, fit_memory, forget
 from vlad.references.memory import Reference, ReferenceMemory
 from vlad.references.report import FitReport
+from vlad.scoring.methods import find_method
 
 if TYPE_CHECKING:
     from vlad.references.labels import Labelled, Labels
@@ -51,8 +52,9 @@ class Fitting(Stored):
             ConfigError: no references.
         """
         config = self.config if class_name is None else replace(self.config, class_name=class_name)
-        memory, references = self._new_memory(references)
-        self._remember(memory, references, on_error, config)
+        with self._as_before_if_it_fails():
+            memory, references = self._new_memory(references)
+            self._remember(memory, references, on_error, config)
         return self
 
     def fit_unlabelled(
@@ -78,7 +80,8 @@ class Fitting(Stored):
             ConfigError: fewer than eight can be read, or they show several kinds of product.
         """
         config = self.config if class_name is None else replace(self.config, class_name=class_name)
-        self._remember_unlabelled(images, settings, on_error, config, on_progress)
+        with self._as_before_if_it_fails():
+            self._remember_unlabelled(images, settings, on_error, config, on_progress)
         return self
 
     def add_references(self, references: ImageSource | Iterable[ImageSource], *, on_error: Literal["warn", "raise"] = "warn") -> Self:
@@ -87,8 +90,9 @@ class Fitting(Stored):
         Pictures that cannot be seen again, such as those of a loaded detector whose files have moved, keep the scores of earlier times in
         the calibration, and a warning says so; under other settings than at those times that is a ConfigError.
         """
-        memory, references = self._new_memory(references) if self.memory is None else (self.memory.copy(), references)
-        self._remember(memory, references, on_error, self.config, keep_labels=True)
+        with self._as_before_if_it_fails():
+            memory, references = self._new_memory(references) if self.memory is None else (self.memory.copy(), references)
+            self._remember(memory, references, on_error, self.config, keep_labels=True)
         return self
 
     def remove_references(self, references: ImageSource | Iterable[ImageSource | Reference]) -> Self:
@@ -200,17 +204,28 @@ class Fitting(Stored):
         done = entry(act, good=names[0], bad=names[1], references=len(self.references), threshold=threshold)
         self.history = (*(() if act == "fit" else self.history), done)
 
+    @contextmanager
+    def _as_before_if_it_fails(self) -> Iterator[None]:
+        """Give up the patch backbone that was taken for references which then could not be remembered."""
+        before = self.patch_backbone, self.encoder, self.scorer
+        try:
+            yield
+        except BaseException:
+            self.patch_backbone, self.encoder, self.scorer = before
+            raise
+
     def _new_memory(self, pictures: Any, *, is_sorted: bool = True) -> tuple[ReferenceMemory, Any]:
         """An empty memory, and the pictures that it is for; where their white level is to be found, they are looked at for that."""
         if self.memory is None:
             self.ready_for_references()
         settings = self._memory_settings()
+        if settings.coreset is not None and not find_method(self.scorer).takes_coreset:
+            warn(f"coreset={settings.coreset} has no effect with scorer {self.scorer!r}, which keeps no tokens that could be left out")
         if settings.white_level != "auto":
             return ReferenceMemory(settings), pictures
         pictures = [pictures] if is_one_picture(pictures) else list(pictures)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VladWarning)  # it is said again when they are read
-            white = find_white_level(each_picture(pictures, [], "warn", normal=is_sorted), max_pixels=self.config.max_pixels)
+        looked_at = each_picture(pictures, [], "warn", normal=is_sorted, tell=False)  # it is told when they are read
+        white = find_white_level(looked_at, max_pixels=self.config.max_pixels)
         return ReferenceMemory(replace(settings, white_level=white)), pictures
 
     def _remember(

@@ -63,12 +63,10 @@ class Scoring:
                 raise ConfigError(
                     f"scales {self.scales} do not fit on {joint.name}, whose grid has {joint.grid[0]} x {joint.grid[1]} patches"
                 )
-        if config.text_maps == "dense" and joint is not None and not getattr(joint, "is_dense", False):
-            raise ConfigError(
-                f"text_maps 'dense' needs a CLIP whose image tower is open_clip's own ViT, {joint.name} has none; use 'windows'"
-            )
+        if config.text_maps == "dense" and not getattr(joint, "is_dense", False):
+            raise ConfigError(f"text_maps 'dense' needs a CLIP whose image tower is open_clip's own ViT, {backbone.name} has none")
         self.later: LaterPatches | None = None
-        self.scorer = self._choose_scorer()
+        self.scorer = self._choose_scorer(self.encoder)
         self.fit_report = FitReport()
         self.history: tuple[dict[str, Any], ...] = ()  # what was done to it; see `vlad.history`
         self._text = None if joint is None else TextVectors(joint)
@@ -77,9 +75,9 @@ class Scoring:
         self._labels: Labels | None = None
         self._labels_under: dict[Conditions, Labels] = {}
 
-    def _choose_scorer(self) -> str:
-        scorer = self.config.scorer or self.encoder.advice.scorer
-        if find_method(scorer).needs_windows and self.encoder.patch_backbone is not None:
+    def _choose_scorer(self, encoder: Encoder) -> str:
+        scorer = self.config.scorer or encoder.advice.scorer
+        if find_method(scorer).needs_windows and encoder.patch_backbone is not None:
             raise ConfigError(
                 f"scorer {scorer!r} compares windows of a CLIP, a patch backbone has none; use {listed(without_windows=True)}"
             )
@@ -94,8 +92,9 @@ class Scoring:
             return
         patches = self.later.get()
         if patches is not None:
-            self.patch_backbone, self.encoder = patches, Encoder(self.backbone, patches)
-            self.scorer = self._choose_scorer()
+            encoder = Encoder(self.backbone, patches)
+            scorer = self._choose_scorer(encoder)
+            self.patch_backbone, self.encoder, self.scorer = patches, encoder, scorer
 
     def _check_framing(self, config: DetectorConfig, scorer: str | None = None) -> None:
         scorer = scorer or self.scorer

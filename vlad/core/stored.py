@@ -13,6 +13,7 @@ from vlad.errors import ConfigError, warn
 from vlad.prompts.ensemble import PromptEnsemble
 from vlad.references.fitting import recalibrated
 from vlad.references.memory import ReferenceMemory
+from vlad.scoring.methods import find_method
 
 if TYPE_CHECKING:
     from vlad.backbones.base import Backbone, PatchBackbone
@@ -60,7 +61,7 @@ class Stored(Scoring):
             BackboneError: the name is unknown, or the model does not fit.
             ConfigError: a setting is unknown or out of range.
         """
-        from vlad.backbones.registry import AUTO_BESIDE, LaterPatches, is_dinov2, load_backbones
+        from vlad.backbones.registry import AUTO_BESIDE, is_dinov2, load_backbones, patches_of_auto
         from vlad.persistence import is_saved_detector
 
         if not isinstance(name, (str, Path)) or not str(name).strip():
@@ -77,13 +78,15 @@ class Stored(Scoring):
         ensemble.noun(config.class_name)
         options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}
         is_auto = str(name).lower() == "auto" and patch_backbone is None
+        if is_auto and of_patches and config.scorer is not None and find_method(config.scorer).needs_windows:
+            raise ConfigError(f"{', '.join(of_patches)} belong to a patch backbone, and scorer {config.scorer!r} takes none; leave one out")
         seen_by = AUTO_BESIDE if is_auto else name if patch_backbone is None else patch_backbone
         if config.scorer == "subspace" and is_dinov2(seen_by):
             of_patches.setdefault("layers", "middle")
         backbone, beside = load_backbones(str(name), patch_backbone, pretrained=pretrained, **options, **({} if is_auto else of_patches))
         detector = cls(backbone, patch_backbone=beside, prompts=ensemble, **settings)
         if is_auto:
-            detector.later = LaterPatches(is_offline=backbone.source == "lite", **options, **of_patches)
+            detector.later = patches_of_auto(is_offline=backbone.source == "lite", of_patches=of_patches, **options)
         return detector
 
     def save(self, folder: str | Path, *, page: str | None = None) -> Path:

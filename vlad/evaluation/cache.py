@@ -184,7 +184,7 @@ class CachedPatchBackbone(_Cached):
 
 
 def on_cache(detector: AnomalyDetector, folder: str | Path) -> AnomalyDetector:
-    """The same detector, with its references, on backbones that look into a cache.
+    """The same detector, with its references and labels, on backbones that look into a cache.
 
     Raises:
         ConfigError: the folder is a file or cannot be made.
@@ -197,7 +197,9 @@ def on_cache(detector: AnomalyDetector, folder: str | Path) -> AnomalyDetector:
     else:
         assert cached_patches is not None  # an encoder has one of the two
         cached = type(detector)(cached_patches, prompts=detector.prompts, **settings)
-    cached.memory = detector.memory
+    cached.memory, cached.labels, cached.history = detector.memory, detector.labels, detector.history
+    if detector.later is not None:
+        cached.later = detector.later.through(lambda patches: CachedPatchBackbone(patches, folder))
     return cached
 
 

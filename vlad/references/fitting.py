@@ -219,7 +219,7 @@ def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tup
     return tuple(sorted(image for image, _ in results)), tuple(sorted(pixel for _, pixel in results))
 
 
-def each_picture(references: Any, failed: list[ImageReadError], on_error: str, *, normal: bool = False) -> Iterator[Any]:
+def each_picture(references: Any, failed: list[ImageReadError], on_error: str, *, normal: bool = False, tell: bool = True) -> Iterator[Any]:
     """Each picture; a folder is the pictures in it, or if they are to be `normal` and it is sorted, the normal ones; see
     `vlad.pictures.folders`. A folder without any is put into `failed`, or raises if `on_error` is "raise"."""
     for item in [references] if isinstance(references, Reference) or is_one_picture(references) else references:
@@ -227,7 +227,8 @@ def each_picture(references: Any, failed: list[ImageReadError], on_error: str, *
             yield item
             continue
         if normal and (taken := normal_pictures(Path(item), Roles()))[0]:
-            warn(f"{item} is sorted, only its normal pictures are taken: {'; '.join(listed(taken[1], Path(item)))}")
+            if tell:
+                warn(f"{item} is sorted, only its normal pictures are taken: {'; '.join(listed(taken[1], Path(item)))}")
             yield from taken[0]
             continue
         try:

@@ -14,6 +14,7 @@ from vlad.errors import ConfigError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vlad.backbones.base import PatchTokens
     from vlad.backbones.encoder import View
     from vlad.scoring.foreground import Foreground
 
@@ -115,12 +116,21 @@ class Method:
         """
         assert view.patches is not None  # the caller asked for them
         patches = view.patches
-        distances = banks[PATCHES].distances(patches.tokens, without=without)
+        distances = self.distances(banks[PATCHES], patches, without)
         if foreground is not None:
             distances = distances * foreground.mask(patches.tokens, patches.grid)
         if view.inside is not None:
             distances = distances * view.inside
-        return Comparison(mean_of_top(distances, top_share, view.inside), distances, patches.grid, patches.shown)
+        score = self.score(banks[PATCHES], view, distances, top_share, without)
+        return Comparison(score, distances, patches.grid, patches.shown)
+
+    def distances(self, bank: Bank, patches: PatchTokens, without: int | None) -> Tensor:
+        """The distance (P,) of each patch; a method that looks elsewhere says so here."""
+        return bank.distances(patches.tokens, without=without)
+
+    def score(self, bank: Bank, view: View, distances: Tensor, top_share: float, without: int | None) -> float:
+        """The score of a view whose patches have these distances (P,); a method that sees more than patches says so here."""
+        return mean_of_top(distances, top_share, view.inside)
 
 
 def mean_of_top(distances: Tensor, share: float, inside: Tensor | None = None) -> float:

@@ -19,12 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlad.scoring.base import PATCHES, Bank, Comparison, Method, mean_of_top
+from vlad.scoring.base import Bank, Method, mean_of_top
 from vlad.scoring.nearest import MemoryBank
 
 if TYPE_CHECKING:
     from vlad.backbones.encoder import View
-    from vlad.scoring.foreground import Foreground
 
 WORDS = 8  # of 8, 16, 32, 64 and 128 the best on validation lines of eval/logical_lines.py (seeds 20 to 23)
 FEWEST = 5  # references from which on there is a spread of counts; below it patches alone
@@ -163,22 +162,12 @@ class Histogram(Method):
     def new_bank(self) -> HistogramBank:
         return HistogramBank()
 
-    def compare(
-        self,
-        banks: Mapping[str, Bank],
-        view: View,
-        *,
-        top_share: float,
-        foreground: Foreground | None = None,
-        without: int | None = None,
-    ) -> Comparison:
-        """See `Method.compare`; the map is that of the patches."""
-        found = super().compare(banks, view, top_share=top_share, foreground=foreground, without=without)
-        bank = banks[PATCHES]
+    def score(self, bank: Bank, view: View, distances: Tensor, top_share: float, without: int | None) -> float:
+        """See `Method.score`; the map stays that of the patches."""
         assert isinstance(bank, HistogramBank) and view.patches is not None
         tokens = view.patches.tokens if view.inside is None else view.patches.tokens[view.inside]
-        score = bank.fused(F.normalize(tokens, dim=-1), found.score, top_share, without)
-        return Comparison(score, found.distances, found.grid, found.shown)
+        found = super().score(bank, view, distances, top_share, without)
+        return bank.fused(F.normalize(tokens, dim=-1), found, top_share, without)
 
 
 METHOD = Histogram()

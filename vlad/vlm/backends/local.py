@@ -59,7 +59,7 @@ class LocalBackend:
             self._model: Any = AutoModelForImageTextToText.from_pretrained(name, **options).eval()
         except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
             if (refused := why_refused(name, error)) is not None:
-                raise VlmError(f"{name}: {refused[0]}. {refused[1]}") from error
+                raise VlmError(f"{name}: {refused.reason}. {refused.advice}") from error
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise VlmError(
                 f"{name}: expected an image-text-to-text model, by hub id or as a folder, cannot load it: {first}; check the name, get it "
