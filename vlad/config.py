@@ -45,13 +45,14 @@ class DetectorConfig:
     roi: str | None = None  # inside of it; None is everywhere
     ignore: str | None = None  # outside of it
 
-    # With references. The first five shape what is remembered: to change them, fit again.
+    # With references. Down to `foreground` they shape what is remembered: to change them, fit again.
     scorer: str | None = (
         None  # a name of `vlad.scoring.methods`; None takes the backbone's (CLIP winclip, lite and patch backbones nearest)
     )
     rotations: int | None = None  # references are remembered at so many angles; None: the method's for up to 16 references, else 1
     random_angles: bool = False  # those angles are drawn at random, once and for all, instead of evenly spread; SubspaceAD takes 30
     coreset: float | None = None  # share of the normal tokens to keep, 0.1 for large banks; None keeps all
+    search: str = "clusters"  # of the nearest normal token in a large bank: "clusters" or "exact"; see scoring/nearest.py
     foreground: bool = False  # look at the part alone, where it stands out from its background clearly enough
     text_weight: float | None = None  # of the text score beside the references; None takes the backbone's (CLIP 0.5, lite 0)
     top_share: float = 0.01  # the image score is the mean of this share of the highest patch distances; winclip takes the maximum
@@ -112,6 +113,8 @@ class DetectorConfig:
             raise _problem("scorer", f"None, {methods.listed()}", self.scorer)
         if self.calibration not in CALIBRATIONS:
             raise _problem("calibration", f"one of {', '.join(map(repr, CALIBRATIONS))}", self.calibration)
+        if self.search not in ("clusters", "exact"):
+            raise _problem("search", "'clusters' or 'exact'", self.search)
         for name in ("foreground", "mild_changes", "random_angles"):
             if not isinstance(getattr(self, name), bool):
                 raise _problem(name, "True or False", getattr(self, name))
@@ -172,6 +175,7 @@ class Settings(TypedDict, total=False):
     rotations: int | None
     random_angles: bool
     coreset: float | None
+    search: str
     foreground: bool
     text_weight: float | None
     top_share: float

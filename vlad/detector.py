@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,7 +14,7 @@ import numpy as np
 from vlad.config import DetectorConfig
 from vlad.core.fitting import Fitting
 from vlad.errors import ConfigError, ImageReadError, noting, warn
-from vlad.pictures.batches import check_reading, is_one_picture, read_batches
+from vlad.pictures.batches import check_reading, is_one_picture, one_ahead, read_batches
 from vlad.pictures.reading import ImageSource
 from vlad.prediction import Prediction
 
@@ -154,12 +155,14 @@ class AnomalyDetector(Fitting):
         mask_threshold: float | None = None,
         tile: int | None = None,
         on_error: Literal["raise", "return"] = "raise",
+        keep_images: bool = False,
     ) -> Iterator[Any]:
         """`predict` for any number of pictures: reads them as they are needed and yields results as they come, in order.
 
         Args:
             images: pictures, see `read_image`.
             class_name, batch_size, maps, threshold, mask_threshold, tile, on_error: see `predict`.
+            keep_images: whether a result holds its picture, so that `image`, `overlay` and `save` need not read it again.
         """
         overrides: dict[str, Any] = {"threshold": threshold, "mask_threshold": mask_threshold, "tile": tile}
         given = {key: value for key, value in overrides.items() if value is not None}
@@ -174,7 +177,9 @@ class AnomalyDetector(Fitting):
             scorer, bounds = self._prepared(config, class_name, maps, batch_size)
         noun = self.prompts.noun(class_name or self.config.class_name)
         start = time.perf_counter()
-        for batch in read_batches(images, batch_size, on_error=on_error, read=self.reader, roi=config.look):
+        batches = read_batches(images, batch_size, on_error=on_error, read=self.reader, roi=config.look)
+        # What comes from elsewhere one by one, as from a camera, is taken when it is needed.
+        for batch in one_ahead(batches) if isinstance(images, Sequence) and len(images) > batch_size else batches:
             found = iter(scorer.score([picture for _, picture, _ in batch if isinstance(picture, np.ndarray)]))
             seconds = (time.perf_counter() - start) / len(batch)
             for source, picture, own in batch:
@@ -183,7 +188,8 @@ class AnomalyDetector(Fitting):
                 else:
                     scored = next(found)
                     notes = tuple(dict.fromkeys((*common, *own, *scored.notes)))
-                    yield self._prediction(source, picture, scored, config, bounds, noun, seconds, notes)
+                    result = self._prediction(source, picture, scored, config, bounds, noun, seconds, notes)
+                    yield replace(result, _read=partial(np.copy, picture)) if keep_images else result
             start = time.perf_counter()
 
     def _prepared(

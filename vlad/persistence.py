@@ -23,15 +23,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vlad.backbones.base import Backbone, PatchBackbone
+    from vlad.backbones.registry import LaterPatches
     from vlad.prompts.ensemble import PromptEnsemble
     from vlad.references.labels import Labels
     from vlad.references.memory import MemorySettings, ReferenceMemory
 
 FORMAT = "vlad-detector"
-# 4 gives words no weight beside a patch backbone by default, 3 tiles pictures far from square by default, 2 knows references; 1, which
-# knew none, is still read.
-FORMAT_VERSION = 4
-_READABLE = (1, 2, 3, FORMAT_VERSION)
+# 5 searches by clusters by default, 4 gives words no weight beside a patch backbone by default, 3 tiles pictures far from square by
+# default, 2 knows references; 1, which knew none, is still read.
+FORMAT_VERSION = 5
+_READABLE = (1, 2, 3, 4, FORMAT_VERSION)
 _AGAIN = "copy the folder again, or fit again"
 _CONFIG, _TEXT, _MEMORY = "config.json", "text_vectors.safetensors", "memory.safetensors"
 _JSON_NAMES = {dict: "an object", list: "a list", str: "a text", NoneType: "null"}
@@ -67,6 +68,7 @@ class SavedState:
         text: text vectors (2, D) by noun.
         memory: values and tensors as of `ReferenceMemory.state`, None without references.
         labels: as of `Labels.to_dict`, None without.
+        later: of `auto` without references, the settings of the patch backbone that is to see them; None if there is to be none.
         page: HTML for people, of the unlabelled pictures that were left out of the references; never read again.
         history, steps: what was done, and the earlier states that are kept; see `vlad.history`.
         is_as_written: False if config.json has been changed since; see `check_unchanged`.
@@ -79,6 +81,7 @@ class SavedState:
     text: dict[str, Tensor]
     memory: tuple[dict[str, Any], dict[str, Tensor]] | None
     labels: dict[str, Any] | None = None
+    later: dict[str, Any] | None = None
     page: str | None = None
     history: tuple[dict[str, Any], ...] = ()
     steps: tuple[str, ...] = ()
@@ -111,6 +114,7 @@ def write_state(folder: Path, state: SavedState) -> Path:
         "settings": state.settings,
         "memory": None,
         "labels": state.labels,
+        "later": state.later,
         "left_out": None,
         "history": list(state.history),
         "steps": list(state.steps),
@@ -237,6 +241,8 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
         _never_tile(config)
     if config["format_version"] < 4:
         _keep_text_weight(config)
+    if config["format_version"] < 5:
+        config["settings"].setdefault("search", "exact")
     if config.get("memory") is not None:
         memory = config["memory"], _read_memory(folder, config["memory"])
     return SavedState(
@@ -247,6 +253,7 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
         text=text,
         memory=memory,
         labels=config.get("labels"),
+        later=config.get("later"),
         history=tuple(config.get("history") or ()),
         steps=tuple(map(str, config.get("steps") or ())),
         is_as_written=is_as_written,
@@ -365,8 +372,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
             raise ConfigError(
                 f"{path} is damaged: {name} must be a list of {'objects' if kind is dict else 'texts'}; save the detector again"
             )
-    if config.get("labels") is not None:
-        _entry(path, config, "labels", dict)
+    for name in ("labels", "later"):
+        if config.get(name) is not None:
+            _entry(path, config, name, dict)
     if "text" in config:
         _entry(path, _entry(path, config, "text", dict), "sha256", str, "text.sha256")
     return config
@@ -435,6 +443,23 @@ def restore_backbone(
     return backbone, is_same
 
 
+def restore_later(
+    folder: Path, settings: dict[str, Any], backbone: Backbone | PatchBackbone, *, device: str, dtype: str | None, cache_dir: Any
+) -> LaterPatches:
+    """What a detector of `auto` takes for references as soon as there are some.
+
+    Raises:
+        ConfigError: the settings are damaged.
+    """
+    from vlad.backbones.registry import patches_of_auto
+
+    try:
+        options: dict[str, Any] = {"device": device, "dtype": dtype or "auto", "cache_dir": cache_dir}
+        return patches_of_auto(is_offline=backbone.source == "lite", of_patches=settings, **options)
+    except ConfigError as error:
+        raise ConfigError(f"{folder / _CONFIG} is damaged: later: {error}; {_AGAIN}") from error
+
+
 def _read_memory(folder: Path, values: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors of the references of a saved detector.
 
@@ -479,7 +504,8 @@ def restore_memory(folder: Path, state: SavedState, device: torch.device, wanted
         raise ConfigError(f"{folder / _CONFIG} does not fit {_MEMORY}, or one of them is damaged: {error}; {_AGAIN}") from error
     for field in fields(MemorySettings):
         before, now = getattr(memory.settings, field.name), getattr(wanted, field.name)
-        left_open = field.name == "tile" or (field.name == "rotations" and now is None)  # another tile is possible, and predict warns
+        left_open = field.name in ("tile", "search")  # another tile is possible, and predict warns
+        left_open = left_open or (field.name == "rotations" and now is None)
         left_open = left_open or (field.name == "white_level" and now == "auto")
         if before != now and not left_open:
             before, now = (in_short(value) if field.name in ("roi", "ignore") else repr(value) for value in (before, now))

@@ -44,6 +44,7 @@ def predict_together(
     adapt: Adapting | bool | None = None,
     on_error: Literal["raise", "return"] = "raise",
     on_progress: Callable[[str, int, int], None] | None = None,
+    keep_images: bool = False,
 ) -> Iterator[Any]:
     """The pictures of one folder, judged in the best way that there is for them.
 
@@ -57,6 +58,7 @@ def predict_together(
         mutual: True judges by each other in any case, False by the words, with a threshold of 0.5; None as said.
         settings: of judging by each other.
         class_name, batch_size, maps, threshold, on_error: as of `AnomalyDetector.predict`.
+        keep_images: as of `AnomalyDetector.predict_iter`; pictures that are judged by each other are read again.
         adapt: whether a threshold of references follows the folder's scores, and how; None if there are twenty pictures. Up to a hundred,
             evenly spread, are then scored first, so that all get the same threshold, whatever their order.
         on_progress: as of `AnomalyDetector.predict_mutual_iter`, with the phase "look" also for the first look at a folder; not called for
@@ -76,7 +78,7 @@ def predict_together(
             detector = detector.copy(text_threshold=TEXT_THRESHOLD)
         reason = _TILED if detector.config.tile else why_undecided(len(sources))
         follow = _after_a_look(detector, sources, adapt, threshold, options, on_progress or (lambda *_: None))
-        for result in detector.predict_iter(sources, threshold=threshold, **options):
+        for result in detector.predict_iter(sources, threshold=threshold, keep_images=keep_images, **options):
             yield _because(follow(result), reason)
         return
     results = detector.predict_mutual_iter(sources, settings=settings, threshold=threshold, on_progress=on_progress, **options)
@@ -86,7 +88,7 @@ def predict_together(
     pairs = zip(sources, results, strict=True)
     while batch := list(islice(pairs, batch_size)):
         unsure = [source for source, result in batch if isinstance(result, Prediction) and result.undecided]
-        alone = detector.predict_iter(unsure, **options)
+        alone = detector.predict_iter(unsure, keep_images=keep_images, **options)
         for _, result in batch:
             is_unsure = isinstance(result, Prediction) and result.undecided
             yield _because(next(alone), result.undecided) if is_unsure else result

@@ -136,10 +136,13 @@ def draw_places(image: np.ndarray, places: Sequence[tuple[str, tuple[int, int, i
 
 
 def _blend_heat(image: np.ndarray, anomaly_map: np.ndarray, threshold: float, most: float) -> np.ndarray:
-    position = absolute_scale(anomaly_map, threshold)
+    canvas = image.copy()
+    is_warm = anomaly_map > 2 * _HEAT_FROM * min(max(threshold, 1e-6), 1 - 1e-6)  # on the scale's lower half; nothing is drawn elsewhere
+    position = absolute_scale(anomaly_map[is_warm], threshold)
     opacity = most * np.clip((position - _HEAT_FROM) / (_HEAT_FULL - _HEAT_FROM), 0, 1)[..., None]
     heat = _colour_table()[(position * 255).round().astype(np.uint8)]
-    return (image * (1 - opacity) + heat * opacity).round().astype(np.uint8)
+    canvas[is_warm] = (image[is_warm] * (1 - opacity) + heat * opacity).round().astype(np.uint8)
+    return canvas
 
 
 def _dim(canvas: np.ndarray, look: np.ndarray) -> None:

@@ -21,8 +21,8 @@ from vlad.prompts.vectors import PromptVectors, read_vectors, write_vectors
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))
 
 
-def plain_dense(model, pixels: torch.Tensor, kinds: str) -> tuple[np.ndarray, np.ndarray]:
-    """Dense embeddings (P, D) and the picture's (D,) of one picture, head by head and place by place, in float64."""
+def plain_dense(model, pixels: torch.Tensor, kinds: str) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Dense embeddings (P, D), the picture's (D,) and each block's (P, D) of one picture, head by head, place by place, in float64."""
     visual = model.visual.double()
     width, heads = visual.conv1.out_channels, visual.transformer.resblocks[0].attn.num_heads
     patches = visual.conv1(pixels.double())[0].flatten(1).T
@@ -58,7 +58,8 @@ def plain_dense(model, pixels: torch.Tensor, kinds: str) -> tuple[np.ndarray, np
         projected = visual.ln_post(dense[1:]) @ visual.proj
         seen.append(projected / projected.norm(dim=1, keepdim=True))
     mean = sum(seen[-3:]) / len(seen[-3:])
-    return (mean / mean.norm(dim=1, keepdim=True)).detach().numpy(), (visual.ln_post(x[0]) @ visual.proj).detach().numpy()
+    mean = mean / mean.norm(dim=1, keepdim=True)
+    return mean.detach().numpy(), (visual.ln_post(x[0]) @ visual.proj).detach().numpy(), [one.detach().numpy() for one in seen]
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ class TestFormula:
         for picture in golden.pictures()[:2]:
             pixels = preprocess([picture], backbone.preprocessing)
             found = backbone.encode_image(pixels, scales=(DENSE, 2), patches=True)
-            dense, image = plain_dense(copy_of_clip, pixels, kinds)
+            dense, image, _ = plain_dense(copy_of_clip, pixels, kinds)
             np.testing.assert_allclose(found.windows[DENSE][0], dense, atol=1e-6)
             np.testing.assert_allclose(found.image[0], image, atol=1e-5)
             ordinary = backbone.encode_image(pixels, scales=(2,), patches=True)
@@ -88,7 +89,7 @@ class TestFormula:
         detector = AnomalyDetector(backbone, prompts=prompts, text_maps="dense")
         picture = golden.pictures()[0]
         result = detector.predict(picture)
-        dense, _ = plain_dense(copy_of_clip, preprocess([picture], backbone.preprocessing), "v")
+        dense, *_ = plain_dense(copy_of_clip, preprocess([picture], backbone.preprocessing), "v")
         normal, anomalous = detector.text_vectors().double().numpy()
         expected = 1 / (1 + np.exp(-(dense @ anomalous - dense @ normal) / detector.temperature))
         assert result.scores["text_dense_max"] == pytest.approx(expected.max(), abs=1e-5)
@@ -152,6 +153,42 @@ class TestVectors:
         assert again.predict(picture).pred_score == detector.predict(picture).pred_score
         assert again.prompts == detector.prompts and again.prompts.fingerprint != prompts.fingerprint and not again.prompts.uses_class_name
 
+    def test_two_for_each_of_the_last_blocks(self, tiny_clip, copy_of_clip, golden, tmp_path):
+        backbone = ClipBackbone(tiny_clip, device="cpu", dtype="float32", name="tiny")
+        layers, width = backbone.dense_layers, backbone.encode_text(["a"]).shape[1]
+        assert layers == 2, "of its three blocks"
+        vectors = np.random.default_rng(0).normal(size=(2, layers, width)).astype(np.float32)
+        path = self.file(tmp_path, vectors)
+        detector = AnomalyDetector(backbone, prompts=path, text_maps="dense")
+        picture = golden.pictures()[0]
+        _, image, blocks = plain_dense(copy_of_clip, preprocess([picture], backbone.preprocessing), "v")
+        unit = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float64)
+
+        def scores(embeddings: np.ndarray, layer: int) -> np.ndarray:
+            return 1 / (1 + np.exp(-embeddings @ (unit[1, layer] - unit[0, layer]) / detector.temperature))
+
+        expected = sum(scores(block, layer) for layer, block in enumerate(blocks)) / layers
+        result = detector.predict(picture)
+        assert result.scores["text_dense_max"] == pytest.approx(expected.max(), abs=1e-5)
+        assert result.scores["text_image"] == pytest.approx(float(scores(image / np.linalg.norm(image), -1)), abs=1e-5), "the last block's"
+        of_last = AnomalyDetector(backbone, prompts=self.file(tmp_path, vectors[:, -1]), text_maps="dense").predict(picture)
+        assert of_last.pred_score == result.pred_score and not np.allclose(of_last.anomaly_map, result.anomaly_map)
+        again = AnomalyDetector.load(detector.save(tmp_path / "model"), backbone=backbone).predict(picture)
+        assert (again.anomaly_map == result.anomaly_map).all()
+        from vlad.evaluation.cache import on_cache
+
+        cached = on_cache(detector, tmp_path / "cache")
+        assert all((cached.predict(picture).anomaly_map == result.anomaly_map).all() for _ in range(2)) and cached.backbone.hits == 1
+        windows = AnomalyDetector(backbone, prompts=detector.prompts).predict(picture)
+        assert windows.pred_score == result.pred_score and "text_scale_2_max" in windows.scores
+        deeper = AnomalyDetector(backbone, prompts=self.file(tmp_path, np.ones((2, layers + 1, width))), text_maps="dense")
+        with pytest.raises(PromptError, match=rf"are for the last {layers + 1} blocks and belong to tiny; tiny has dense maps of its last"):
+            deeper.predict(picture)
+        with pytest.raises(PromptError, match=r"expected vectors for at most 64 layers, got 65"):
+            read_vectors(self.file(tmp_path, np.ones((2, 65, 3))))
+        with pytest.raises(PromptError, match="2 numbers for 3"):
+            PromptVectors("x", (1.0, 2.0), (1.0, 2.0), layers=3)
+
     def test_of_another_model(self, tiny_clip, tmp_path):
         backbone = ClipBackbone(tiny_clip, device="cpu", dtype="float32", name="tiny")
         width = backbone.encode_text(["a"]).shape[1]
@@ -172,7 +209,7 @@ class TestVectors:
             read_vectors(tmp_path / "broken.safetensors")
         for tensors, about in (({"a": np.eye(2)}, {"model": "x"}), ({"vectors": np.eye(3)}, {"model": "x"}), ({"vectors": np.eye(2)}, {})):
             save_file(tensors, tmp_path / "other.safetensors", metadata=about)
-            with pytest.raises(PromptError, match=r"expected one tensor 'vectors' \(2, D\) and the metadata 'model'"):
+            with pytest.raises(PromptError, match=r"expected one tensor 'vectors' \(2, D\) or \(2, L, D\) and the metadata 'model'"):
                 PromptEnsemble.load(tmp_path / "other.safetensors")
         for normal, anomalous in (((1.0,), (1.0, 2.0)), ((0.0, 0.0), (1.0, 0.0)), ((math.nan,), (1.0,)), ((), ())):
             with pytest.raises(PromptError, match="expected two of one width"):

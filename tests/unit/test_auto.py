@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,6 +107,37 @@ class TestBeside:
         detector = auto(dino).fit(GOOD)
         loaded = AnomalyDetector.load(detector.save(tmp_path / "model"), cache_dir=dino, **RUN)
         assert loaded.predict(GOOD[1]).pred_score == detector.predict(GOOD[1]).pred_score and loaded.model_name == detector.model_name
+
+    def test_a_folder_without_references_takes_it_later_as_it_was_asked_for(self, words, dino, tmp_path):
+        folder = auto(dino, layers=(-2, -1), merge="concat").save(tmp_path / "model")
+        loaded = AnomalyDetector.load(folder, cache_dir=dino, **RUN)
+        assert loaded.patch_backbone is None
+        again = AnomalyDetector.load(loaded.save(tmp_path / "again"), cache_dir=dino, **RUN)
+        for detector in (loaded.fit(GOOD), again.fit(GOOD)):
+            patches = detector.patch_backbone
+            assert (patches.layers, patches.merge, patches.resolution) == ((10, 11), "concat", 70)
+        assert json.loads((loaded.save(tmp_path / "fitted") / "config.json").read_text())["later"] is None
+        assert again.predict(GOOD[0]).pred_score == auto(dino, layers=(-2, -1), merge="concat").fit(GOOD).predict(GOOD[0]).pred_score
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [
+            ({"resolution": 20}, "resolution must be a whole number of pixels, at least 28"),
+            ({"layers": (12,)}, "layers must be 'middle' or whole numbers from 0 to 11"),
+            ({"merge": "sum"}, "merge must be 'mean'"),
+            ({"norm": "no"}, "norm must be True, False or None"),
+        ],
+    )
+    def test_its_settings_are_looked_at_at_once(self, words, dino, setting, message, tmp_path):
+        with pytest.raises(ConfigError, match=message):
+            auto(dino, **setting)
+        folder = auto(dino).save(tmp_path / "model")
+        config = json.loads((folder / "config.json").read_text())
+        del config["sha256"]
+        for later in (setting | {"layers": list(setting.get("layers", []))}, {"depth": 3}):
+            (folder / "config.json").write_text(json.dumps(config | {"later": later}))
+            with pytest.raises(ConfigError, match=rf"{re.escape(str(folder))}.*is damaged: later: "):
+                AnomalyDetector.load(folder, cache_dir=dino, **RUN)
 
     def test_a_folder_of_before_keeps_the_weight_of_its_words(self, words, dino, tmp_path):
         detector = auto(dino, text_weight=0.5).fit(GOOD)

@@ -123,7 +123,7 @@ class TestDistances:
             assert result.pred_score == 0 and result.anomaly_map.max() == 0
 
     def test_adding_a_reference_never_raises_a_distance(self, lite, good, bad):
-        detector = quiet(AnomalyDetector(lite, rotations=1).fit, good[:1])
+        detector = quiet(AnomalyDetector(lite, rotations=1, search="exact").fit, good[:1])
         before = detector.predict([bad, good[5]])
         quiet(detector.add_references, good[1:4])
         for a, b in zip(before, detector.predict([bad, good[5]]), strict=True):

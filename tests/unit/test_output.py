@@ -125,8 +125,22 @@ class TestFilesOfAPicture:
         assert sorted(path.name for path in (tmp_path / "some").iterdir()) == ["picture.json", "picture_mask.png"]
         with Image.open(tmp_path / "all" / "picture_mask.png") as mask:
             assert (np.asarray(mask) > 0).sum() == 25
-        with pytest.raises(ConfigError, match="files of a prediction are overlay, mask, map, json, got 'heat'"):
+        with pytest.raises(
+            ConfigError, match="files of a prediction are overlay, overlay-jpeg, mask, map, map-deflate, map-float16, json, got 'heat'"
+        ):
             prediction().save(tmp_path, kinds=("heat",))
+
+    def test_smaller_files_of_the_same(self, tmp_path):
+        heat = prediction().anomaly_map
+        for kind, name in (("map", "picture_map.tiff"), ("map-deflate", "picture_map.tiff"), ("map-float16", "picture_map.npy")):
+            written = prediction().save(tmp_path / kind, kinds=(kind,))
+            assert written == {kind: tmp_path / kind / name}
+            found = np.load(written[kind]) if name.endswith("npy") else np.asarray(Image.open(written[kind]))
+            np.testing.assert_allclose(found, heat, atol=2.5e-4 if kind == "map-float16" else 0)
+        assert (tmp_path / "map-deflate/picture_map.tiff").stat().st_size < (tmp_path / "map/picture_map.tiff").stat().st_size
+        small = prediction().save(tmp_path / "jpeg", kinds=("overlay-jpeg",))["overlay-jpeg"]
+        with Image.open(small) as shown:
+            assert shown.format == "JPEG" and shown.size == prediction().overlay().size
 
     def test_a_thread_writes_in_order_and_flush_waits(self, tmp_path):
         paths = [Path(f"{number}.png") for number in range(12)]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -247,6 +250,46 @@ class TestPredict:
         results = detector.predict_iter(sources(), batch_size=1)
         next(results)
         assert len(read) == 1
+
+    def test_reads_a_list_one_batch_ahead_and_no_further(self, detector, golden):
+        paths = [f"part_{number}.png" for number in range(9)]
+        started = [threading.Event() for _ in paths]
+
+        def read(path):
+            started[paths.index(path)].set()
+            return golden.pictures()[0]
+
+        detector = detector.copy()
+        type(detector).reader, before = property(lambda self: read), type(detector).reader
+        try:
+            results = detector.predict_iter(paths, batch_size=2)
+            next(results)
+            assert started[3].wait(30), "the next two are read while the first are looked at"
+            assert not started[4].is_set()
+            results.close()
+        finally:
+            type(detector).reader = before
+
+    def test_an_unreadable_picture_stands_in_its_place_when_read_ahead(self, detector, picture_folder):
+        paths = [picture_folder / name for name in ("part_0.png", "broken.png", "part_1.png")]
+        results = detector.predict_iter(paths, batch_size=1)
+        assert next(results).image_path == str(paths[0])
+        with pytest.raises(VladError, match=r"broken\.png"):
+            next(results)
+        found = list(detector.predict_iter(paths, batch_size=1, on_error="return"))
+        assert [type(one).__name__ for one in found] == ["Prediction", "ImageReadError", "Prediction"]
+
+    def test_a_picture_that_is_kept_is_not_read_again(self, detector, picture_folder, tmp_path):
+        path = shutil.copy(picture_folder / "part_0.png", tmp_path / "part.png")
+        (kept,) = detector.predict_iter([path], keep_images=True)
+        (other,) = detector.predict_iter([path])
+        picture = read_image(path)
+        Path(path).unlink()
+        assert (kept.image == picture).all() and kept.overlay().size
+        kept.image[:] = 0
+        assert (kept.image == picture).all(), "whoever changes it changes a copy"
+        with pytest.raises(VladError, match=r"part\.png"):
+            other.image  # noqa: B018
 
     @pytest.mark.parametrize("batch_size", [0, -1, 2.5])
     def test_batch_size(self, detector, golden, batch_size):

@@ -117,5 +117,22 @@ class TestRegions:
         inner, ring = find_regions(anomaly_map, mask)
         assert inner.area == 1 and ring.area == 24 and ring.peak == pytest.approx(0.6)
 
+    def test_against_a_loop_over_scipys_labels(self):
+        from scipy import ndimage
+
+        rng = np.random.default_rng(0)
+        anomaly_map = (rng.integers(0, 20, (60, 80)) / 20).astype(np.float32)  # with ties
+        mask = anomaly_map > 0.6
+        found = {region.box: region for region in find_regions(anomaly_map, mask)}
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        assert len(found) == count > 20
+        for number, (rows, cols) in enumerate(ndimage.find_objects(labels), start=1):
+            region, inside = found[cols.start, rows.start, cols.stop, rows.stop], labels == number
+            values = np.where(inside, anomaly_map, -1)
+            assert region.area == inside.sum() and region.peak == values.max()
+            assert region.mean == pytest.approx(anomaly_map[inside].mean(dtype=np.float64), rel=1e-12)
+            y, x = np.unravel_index(values.argmax(), values.shape)
+            assert region.peak_at == (x, y)
+
     def test_empty_mask(self):
         assert find_regions(np.ones((4, 4), np.float32), np.zeros((4, 4), bool)) == ()

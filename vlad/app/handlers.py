@@ -18,6 +18,7 @@ from vlad.app.notes import noted, quietly
 from vlad.app.show import shrink
 from vlad.app.uploads import SLOW, read_upload, short_name
 from vlad.errors import ConfigError, ImageReadError
+from vlad.prediction import tiff
 from vlad.vlm.answer import Place
 from vlad.vlm.places import find_places
 
@@ -262,7 +263,7 @@ def write_files(visit: Visit) -> dict[str, Path]:
     files = {kind: folder / f"{stem}_{name}" for kind, name in (("overlay", "overlay.png"), ("map", "map.tiff"), ("json", "result.json"))}
     prediction.overlay().save(files["overlay"], compress_level=1)
     if prediction.anomaly_map is not None:
-        Image.fromarray(prediction.anomaly_map).save(files["map"], compression="tiff_adobe_deflate")
+        files["map"].write_bytes(tiff(prediction.anomaly_map))
     files["json"].write_text(json.dumps(prediction.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return files
 

@@ -31,7 +31,8 @@ class ImageEmbeddings:
     Attributes:
         image: (N, D) of the whole picture, in the joint space with text.
         windows: for each scale s (window side in patches) a tensor (N, W, D) in the joint space, windows at stride 1 in row-major
-            order, so W = (rows - s + 1) * (cols - s + 1). For `DENSE` (N, P, D), one embedding a patch; see `vlad.backbones.towers`.
+            order, so W = (rows - s + 1) * (cols - s + 1). For `DENSE` (N, P, D), one embedding a patch; for -L (N, L * P, D), those of
+            each of the last L blocks instead of their mean; see `vlad.backbones.towers`.
         patches: (N, P, C) patch tokens in row-major order for few-shot matching (not in the joint space), or None if not asked for.
     """
 

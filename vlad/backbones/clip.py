@@ -90,15 +90,16 @@ class ClipBackbone:
     def encode_image(self, pixels: Tensor, *, scales: Sequence[int] = (), patches: bool = False) -> ImageEmbeddings:
         """See `Backbone.encode_image`. Patch tokens are those after the last LayerNorm, before the projection."""
         images, windows, tokens = [], {scale: [] for scale in scales}, []  # type: ignore[var-annotated]
+        dense_scale = next((scale for scale in scales if scale <= DENSE), None)
         for some in pixels.split(self.chunk):
             embedded = self.tower.embed(some.to(self.device, self.dtype))
-            if DENSE in scales:
-                image, last, dense = self.tower.encode_dense(embedded, self.dense_attention)
-                windows[DENSE].append(dense)
+            if dense_scale is not None:
+                image, last, dense = self.tower.encode_dense(embedded, self.dense_attention, -dense_scale)
+                windows[dense_scale].append(dense.flatten(1, -2))
             else:
                 image, last = self.tower.encode(embedded)
             images.append(image.float())
-            for scale, embeddings in self.tower.encode_windows(embedded, [scale for scale in scales if scale != DENSE]).items():
+            for scale, embeddings in self.tower.encode_windows(embedded, [scale for scale in scales if scale > DENSE]).items():
                 windows[scale].append(embeddings.float())
             if patches:
                 tokens.append(last.float())
@@ -120,6 +121,11 @@ class ClipBackbone:
     def is_dense(self) -> bool:
         """Whether windows of the side `DENSE` can be asked for."""
         return self.tower.is_dense
+
+    @property
+    def dense_layers(self) -> int:
+        """Of how many last blocks there are dense embeddings."""
+        return getattr(self.tower, "dense_layers", 0)
 
     def count_tokens(self, sentences: Sequence[str]) -> list[int]:
         """How many tokens each sentence has, those at its beginning and end included; more than `most_tokens` are cut off. Of a tokenizer

@@ -15,6 +15,7 @@ from vlad.errors import ConfigError, WeightsNotFoundError, warn
 AUTO = "winclip"  # what `auto` is for words
 # And for references: image AUROC 96.5 / 97.6 on MVTec AD at 1 / 4 shots and 448 px, where WinCLIP+ has 93.1 / 95.2 (arXiv 2405.14529).
 AUTO_BESIDE = "dinov2-small"
+OF_PATCH_BACKBONE = ("resolution", "square", "layers", "merge", "norm")  # settings of `TimmBackbone` that go with a name
 
 
 class LaterPatches:
@@ -22,10 +23,12 @@ class LaterPatches:
 
     Args:
         load: gives it; None if it cannot be had.
+        settings: what was asked of it, as a saved detector keeps it.
     """
 
-    def __init__(self, load: Callable[[], PatchBackbone | None]) -> None:
+    def __init__(self, load: Callable[[], PatchBackbone | None], settings: dict[str, Any] | None = None) -> None:
         self._load = load
+        self.settings = settings or {}
         self._lock = threading.Lock()
         self._asked = False
         self._found: PatchBackbone | None = None
@@ -40,7 +43,7 @@ class LaterPatches:
 
     def through(self, wrap: Callable[[PatchBackbone], PatchBackbone]) -> LaterPatches:
         """The same one, wrapped."""
-        return LaterPatches(lambda: None if (found := self.get()) is None else wrap(found))
+        return LaterPatches(lambda: None if (found := self.get()) is None else wrap(found), self.settings)
 
 
 def patches_of_auto(*, is_offline: bool, of_patches: dict[str, Any], **options: Any) -> LaterPatches:
@@ -52,7 +55,16 @@ def patches_of_auto(*, is_offline: bool, of_patches: dict[str, Any], **options: 
             not there.
         of_patches: settings of `TimmBackbone`.
         **options: `device`, `dtype` and `cache_dir` of `load_backbone`.
+
+    Raises:
+        ConfigError: a setting is unknown or out of range.
     """
+    if of_patches:
+        from vlad.backbones.timm import Stage, choose
+
+        if unknown := sorted(set(of_patches) - set(OF_PATCH_BACKBONE)):
+            raise ConfigError(f"{', '.join(unknown)}: no setting of a patch backbone; expected {', '.join(OF_PATCH_BACKBONE)}")
+        choose([Stage(14, 384)] * 12, **of_patches)  # a ViT-S/14
 
     def load() -> PatchBackbone | None:
         if is_offline and not of_patches and not preset_cached(AUTO_BESIDE, options.get("cache_dir")):
@@ -69,7 +81,8 @@ def patches_of_auto(*, is_offline: bool, of_patches: dict[str, Any], **options: 
             )
             return None
 
-    return LaterPatches(load)
+    layers = of_patches.get("layers")
+    return LaterPatches(load, of_patches | ({} if layers is None or isinstance(layers, str) else {"layers": list(layers)}))
 
 
 def load_backbone(

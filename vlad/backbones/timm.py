@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,24 @@ CONFIG_FILE = "config.json"
 RESOLUTION = 448
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _MOST_ELONGATED = 2  # the longer side is at most so many times the resolution, which bounds the cost of a long strip
+
+
+class Stage(NamedTuple):
+    """A block of a ViT or a stage of a network: pixels of the input to a token's side, and channels."""
+
+    stride: int
+    channels: int
+
+
+class Chosen(NamedTuple):
+    """Settings of a `TimmBackbone` of which none is left open, and what the input's sides must be a multiple of."""
+
+    is_vit: bool
+    layers: tuple[int, ...]
+    norm: bool
+    merge: str
+    resolution: int
+    multiple: int
 
 
 class TimmBackbone:
@@ -78,26 +96,12 @@ class TimmBackbone:
             raise BackboneError(f"expected a timm model with intermediate maps, got {type(model).__name__}; make it with timm.create_model")
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
-        strides = [int(info["reduction"]) for info in model.feature_info]
-        self._is_vit = len(set(strides)) == 1
-        self.layers = _layers(layers, strides, self._is_vit)
-        is_middle = layers == "middle" and self._is_vit
-        self.norm = (not is_middle) if norm is None else norm
-        if not isinstance(self.norm, bool):
-            raise ConfigError(f"norm must be True, False or None, got {norm!r}")
-        self.merge = merge or ("raw" if is_middle else "mean" if self._is_vit else "concat")
-        channels = {int(model.feature_info[layer]["num_chs"]) for layer in self.layers}
-        if self.merge not in ("mean", "concat", "raw") or (self.merge != "concat" and len(channels) > 1):
-            raise ConfigError(
-                f"merge must be 'mean' or 'raw' (layers of equal width) or 'concat', got {merge!r} for widths {sorted(channels)}"
-            )
-        self._stride, self._multiple = (pick(strides[layer] for layer in self.layers) for pick in (min, max))
-        size = RESOLUTION if resolution is None else resolution
-        if not isinstance(size, int) or isinstance(size, bool) or size < 2 * self._multiple:
-            raise ConfigError(
-                f"resolution must be a whole number of pixels, at least {2 * self._multiple} for this model, got {resolution!r}"
-            )
-        self.resolution, self.square = size, square
+        stages = [Stage(int(info["reduction"]), int(info["num_chs"])) for info in model.feature_info]
+        chosen = choose(stages, resolution=resolution, square=square, layers=layers, merge=merge, norm=norm)
+        self._is_vit, self._multiple = chosen.is_vit, chosen.multiple
+        self.layers, self.norm, self.merge = chosen.layers, chosen.norm, chosen.merge
+        self.resolution = size = chosen.resolution
+        self.square = square
         cfg = getattr(model, "pretrained_cfg", None) or {}
         self.preprocessing = Preprocessing(size=size, mean=mean or cfg.get("mean", _MEAN), std=std or cfg.get("std", _STD))
         self.model = _frozen(model, self.device, self.dtype)
@@ -157,6 +161,38 @@ class TimmBackbone:
             fine = smooth if tuple(stage.shape[2:]) == size else F.interpolate(smooth, size=size, mode="bilinear", align_corners=False)
             parts.append(fine if self.merge == "raw" else F.normalize(fine, dim=1))
         return torch.cat(parts, dim=1) if self.merge == "concat" else torch.stack(parts).mean(0)
+
+
+def choose(
+    stages: Sequence[Stage],
+    *,
+    resolution: int | None = None,
+    square: bool = False,
+    layers: Sequence[int] | str | None = None,
+    merge: str | None = None,
+    norm: bool | None = None,
+) -> Chosen:
+    """The settings of a `TimmBackbone` for a model of these stages.
+
+    Raises:
+        ConfigError: one of them is out of range.
+    """
+    strides = [stage.stride for stage in stages]
+    is_vit = len(set(strides)) == 1
+    found = _layers(layers, strides, is_vit)
+    is_middle = layers == "middle" and is_vit
+    for name, flag in (("norm", norm), ("square", square)):
+        if flag is not None and not isinstance(flag, bool):
+            raise ConfigError(f"{name} must be True, False or None, got {flag!r}")
+    widths = sorted({stages[layer].channels for layer in found})
+    how = merge or ("raw" if is_middle else "mean" if is_vit else "concat")
+    if how not in ("mean", "concat", "raw") or (how != "concat" and len(widths) > 1):
+        raise ConfigError(f"merge must be 'mean' or 'raw' (layers of equal width) or 'concat', got {merge!r} for widths {widths}")
+    multiple = max(strides[layer] for layer in found)
+    size = RESOLUTION if resolution is None else resolution
+    if not isinstance(size, int) or isinstance(size, bool) or size < 2 * multiple:
+        raise ConfigError(f"resolution must be a whole number of pixels, at least {2 * multiple} for this model, got {resolution!r}")
+    return Chosen(is_vit, found, (not is_middle) if norm is None else norm, how, size, multiple)
 
 
 def load_timm(

@@ -53,8 +53,9 @@ class Tower:
         encode = self._subset_encoder(tokens)
         return {scale: encode(self._subset(scale, tokens.device)) for scale in scales}
 
-    def encode_dense(self, tokens: Tensor, attention: str = "v") -> tuple[Tensor, Tensor, Tensor]:
-        """`encode`, and an embedding of each patch (N, P, D) in the joint space, unit vectors, from the same pass.
+    def encode_dense(self, tokens: Tensor, attention: str = "v", layers: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """`encode`, and an embedding of each patch (N, P, D) in the joint space, unit vectors, from the same pass; with `layers` those of
+        each of so many last blocks (N, L, P, D).
 
         Raises:
             BackboneError: this tower has none.
@@ -110,9 +111,14 @@ class OpenClipTower(Tower):
     @property
     def is_dense(self) -> bool:
         """Whether `encode_dense` can be asked."""
-        return self._standard and len(self.blocks) > 1
+        return self.dense_layers > 0
 
-    def encode_dense(self, tokens: Tensor, attention: str = "v") -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def dense_layers(self) -> int:
+        """Blocks that have dense embeddings: the last half."""
+        return len(self.blocks) - len(self.blocks) // 2 if self._standard and len(self.blocks) > 1 else 0
+
+    def encode_dense(self, tokens: Tensor, attention: str = "v", layers: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Dense patch embeddings by a second path beside the last half of the blocks (CLIP Surgery, arXiv 2304.05653; CLIP-AD's SDP,
         2311.00453; AnoCLIP, 2308.15939). The query-key attention of a CLIP's last blocks mixes what is far apart, which is why its patch
         tokens do not speak the language of its text; what it gathers for each place is right where places are compared by their values.
@@ -125,8 +131,11 @@ class OpenClipTower(Tower):
             attention: "v": values with values; "qkv": the mean of what queries with queries, keys with keys and values with values gather.
         """
         if not self.is_dense:
-            return super().encode_dense(tokens, attention)
+            return super().encode_dense(tokens, attention, layers)
         half = len(self.blocks) // 2
+        wanted = layers or _DENSE_LAYERS
+        if layers > self.dense_layers:
+            raise BackboneError(f"the last {self.dense_layers} blocks have dense embeddings, asked for were {layers}")
         x = tokens
         for block in self.blocks[:half]:
             x = block(x)
@@ -136,10 +145,11 @@ class OpenClipTower(Tower):
             gathered = [_attention(block, parts[kind], parts[kind], parts["v"]) for kind in attention]
             dense = dense + block.ls_1(torch.stack(gathered).mean(0))
             x = block(x)
-            if number >= len(self.blocks) - _DENSE_LAYERS:
+            if number >= len(self.blocks) - wanted:
                 seen.append(F.normalize(self._project(self.visual.ln_post(dense[:, self.prefix :])).float(), dim=-1))
         pooled, patches = self.visual._pool(x)
-        return self._project(pooled), patches, F.normalize(torch.stack(seen).mean(0), dim=-1)
+        dense = torch.stack(seen, dim=1) if layers else F.normalize(torch.stack(seen).mean(0), dim=-1)
+        return self._project(pooled), patches, dense
 
     def _project(self, pooled: Tensor) -> Tensor:
         return pooled if self.visual.proj is None else pooled @ self.visual.proj

@@ -106,7 +106,8 @@ def detect(
         str | None,
         typer.Option(
             metavar="KIND,...",
-            help="Of each picture write only these into --out: overlay, mask, map, json.  [default: all]",
+            help="Of each picture write only these into --out: overlay (or overlay-jpeg), mask, map (or map-deflate, map-float16), json.  "
+            "[default: overlay,mask,map,json]",
             show_default=False,
         ),
     ] = None,
@@ -156,13 +157,13 @@ def detect(
     options.check_out(out, found)
 
     from vlad.cli.results import ResultWriter
-    from vlad.prediction import FILES
+    from vlad.prediction import FILE_KINDS, FILES
     from vlad.references.adapting import ENOUGH, FEWEST, LIMIT, MEMORY
     from vlad.together import Adapting
 
     kinds = FILES if save is None else options.words(save)
-    if unknown := sorted(set(kinds) - set(FILES)):
-        raise ConfigError(f"--save takes {', '.join(FILES)}, got {unknown[0]!r}")
+    if unknown := sorted(set(kinds) - set(FILE_KINDS)):
+        raise ConfigError(f"--save takes {', '.join(FILE_KINDS)}, got {unknown[0]!r}")
     if save is not None and out is None:
         raise ConfigError("--save says what goes into --out; name a folder with --out")
     detector = made_of.load(quiet, references=bool(references))
@@ -190,7 +191,8 @@ def detect(
             if watch:
                 _watch(detector, watch, writer, out, follow, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
             else:
-                _detect(detector, found, writer, follow, mutual, group_by, expect_anomalous, maps=maps, batch_size=batch_size, quiet=quiet)
+                how: dict[str, Any] = {"maps": maps, "batch_size": batch_size, "quiet": quiet, "keep_images": out is not None}
+                _detect(detector, found, writer, follow, mutual, group_by, expect_anomalous, **how)
     except KeyboardInterrupt:
         typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -239,6 +241,7 @@ def _detect(
     maps: bool,
     batch_size: int,
     quiet: bool,
+    keep_images: bool,
 ) -> None:
     """Judge the pictures folder by folder, or all of them together; see `predict_together`."""
     from vlad.references.unlabelled import MutualSettings
@@ -265,6 +268,7 @@ def _detect(
                 maps=maps,
                 on_error="return",
                 on_progress=show,
+                keep_images=keep_images,
             )
             for path, result in zip(paths, results, strict=True):
                 writer.add(path, result)

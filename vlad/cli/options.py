@@ -156,6 +156,14 @@ class DetectorOptions:
     coreset: Annotated[float | None, _optional(min=0.001, max=1, help="Share of the normal tokens to keep, e.g. 0.1.  [default: all]")] = (
         None
     )
+    search: Annotated[
+        str | None,
+        _optional(
+            metavar="clusters|exact",
+            callback=_one_of(("clusters", "exact")),
+            help="How the nearest of many normal tokens is looked for.  [default: clusters, with the same scores but for rare cases]",
+        ),
+    ] = None
     foreground: Annotated[bool, typer.Option("--foreground", help="Look at the part alone where it stands out from its background.")] = (
         False
     )

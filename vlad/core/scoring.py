@@ -229,6 +229,7 @@ class Scoring:
             adapt=config.adapt,
             mild_changes=config.mild_changes,
             random_angles=config.random_angles,
+            search=config.search,
         )
 
     @property
@@ -268,13 +269,17 @@ class Scoring:
         reports_text = self.encoder.patch_backbone is not None and self.config.text_weight is None
         if joint is not None and (memory is None or self.text_weight > 0 or reports_text or self.encoder.patch_backbone is None):
             advice = self.encoder.text_advice
+            by_layer = None
+            if config.text_maps == "dense" and self.prompts.vectors is not None and self._text is not None:
+                by_layer = self._text.by_layer(self.prompts.vectors)
             text = TextSide(
                 self.text_vectors(class_name),
                 joint.grid,
-                (DENSE,) if config.text_maps == "dense" else self.scales,
+                self.scales if config.text_maps != "dense" else (DENSE,) if by_layer is None else (-len(by_layer),),
                 self.temperature,
                 noun=self.prompts.noun(class_name or self.config.class_name),
                 prompts=self.prompts.fingerprint,
+                by_layer=by_layer,
                 rarity=advice.rarity if config.rarity is None else config.rarity,
                 rarity_centre=advice.rarity_centre,
             )

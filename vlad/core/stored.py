@@ -117,6 +117,7 @@ class Stored(Scoring):
             memory=None if self.memory is None else self.memory.state(),
             labels=None if self.labels is None else self.labels.to_dict(),
             page=page,
+            later=None if self.later is None or self.patch_backbone is not None else self.later.settings,
             history=self.history,
             steps=steps,
         )
@@ -153,7 +154,15 @@ class Stored(Scoring):
                 setting would need the references to be seen again and they cannot be.
             WeightsNotFoundError: the weights of its model are not at hand.
         """
-        from vlad.persistence import check_unchanged, read_state, restore_backbone, restore_labels, restore_memory, restore_prompts
+        from vlad.persistence import (
+            check_unchanged,
+            read_state,
+            restore_backbone,
+            restore_labels,
+            restore_later,
+            restore_memory,
+            restore_prompts,
+        )
 
         folder = Path(folder)
         state = read_state(folder)
@@ -173,6 +182,8 @@ class Stored(Scoring):
         if is_same and detector._text is not None:  # in another precision the text is embedded anew
             for noun, vectors in state.text.items():
                 detector._text.known[saved.fingerprint, noun] = vectors.to(backbone.device)
+        if state.later is not None and state.patch_model is None and patch_backbone is None:
+            detector.later = restore_later(folder, state.later, backbone, **options)
         memory = restore_memory(folder, state, detector.encoder.device, detector._memory_settings())
         detector.labels = restore_labels(folder, state)
         detector.history = state.history
@@ -211,7 +222,7 @@ class Stored(Scoring):
         other._text, other.later = None if self._text is None else self._text.copy(), self.later
         if self.memory is not None:
             wanted, had = other._memory_settings(), self._memory_settings()
-            if wanted != had and replace(wanted, tile=had.tile) != had:
+            if wanted != had and replace(wanted, tile=had.tile, search=had.search) != had:
                 raise ConfigError(f"{', '.join(settings)} would need the references to be seen again; copy before fit()")
             other._take(self.memory)
         other.labels, other.history = self.labels, self.history
@@ -223,6 +234,7 @@ class Stored(Scoring):
         Raises:
             ConfigError: that needs references that cannot be seen again.
         """
+        memory = memory.searched(self.config.search)
         scorer = self._scorer(memory=memory)
         stale = memory.calibration is not None and memory.calibration.conditions != scorer.conditions
         self.memory = recalibrated(memory, scorer) if stale and self.config.threshold is None and self.labels is None else memory

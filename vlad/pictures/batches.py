@@ -55,6 +55,17 @@ def read_batches(
         yield batch
 
 
+def one_ahead(batches: Iterator[list[Read]]) -> Iterator[list[Read]]:
+    """The same batches, of which the next is read by another thread while the last one is looked at."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1, thread_name_prefix="vlad-reading") as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
+
+
 def _read(source: ImageSource, on_error: str, read: Reader, roi: Roi | None) -> np.ndarray | ImageReadError:
     try:
         picture = read_where(source, roi, read)

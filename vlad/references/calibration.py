@@ -2,8 +2,8 @@
 
 The scores that go in are those of the references, each scored as if it were no reference (leave-one-out). A nearest-neighbour distance
 never rises when a reference is added, so such a score is at least what the picture would get beside all others: `conformal` thresholds
-keep their promise exactly for pictures exchangeable with the references. With a coreset, or with the subspace scorer, this holds only
-approximately; for the augmented views of a single reference nothing is promised.
+keep their promise exactly for pictures exchangeable with the references. With a coreset, a search by clusters, or the subspace scorer,
+this holds only approximately; for the augmented views of a single reference nothing is promised.
 
 `shrinkage` has no guarantee and needs fewer pictures to be useful: the bound of `student` on log scores, with a prior for their spread
 and without much regard for one odd reference (`vlad.references.shrinkage`). From one reference there is no leave-one-out score; its

@@ -99,7 +99,7 @@ def fingerprint(picture: np.ndarray) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """What shapes a memory and cannot be changed without seeing the references again; see `DetectorConfig` for each."""
+    """What shapes a memory; all but `search` and `tile` cannot be changed without seeing the references again. See `DetectorConfig`."""
 
     scorer: str
     scales: tuple[int, ...]
@@ -113,6 +113,7 @@ class MemorySettings:
     adapt: str | None = None
     mild_changes: bool = False
     random_angles: bool = False
+    search: str = "exact"
 
 
 class ReferenceMemory:
@@ -144,7 +145,7 @@ class ReferenceMemory:
         self.grid: tuple[int, int] | None = None
         self.appearances: dict[int, Appearance] = {}
         self.light: tuple[float, ...] | None = None
-        self.banks: dict[str, Bank] = {name: self._method.new_bank() for name in self._bank_names()}
+        self.banks: dict[str, Bank] = {name: self._new_bank() for name in self._bank_names()}
         self._next = 0
 
     def copy(self) -> ReferenceMemory:
@@ -156,6 +157,27 @@ class ReferenceMemory:
         other._next, other.grid, other.light = self._next, self.grid, self.light
         other.appearances = dict(self.appearances)
         return other
+
+    def searched(self, search: str) -> ReferenceMemory:
+        """This memory, or one that is searched in another way."""
+        if search == self.settings.search:
+            return self
+        other = self.copy()
+        other.settings = replace(self.settings, search=search)
+        for bank in other.banks.values():
+            other._set_search(bank)
+        return other
+
+    def _new_bank(self) -> Bank:
+        bank = self._method.new_bank()
+        self._set_search(bank)
+        return bank
+
+    def _set_search(self, bank: Bank) -> None:
+        from vlad.scoring.nearest import MemoryBank
+
+        if isinstance(bank, MemoryBank):
+            bank.is_exact = self.settings.search == "exact"
 
     def settle(self, count: int) -> None:
         """Choose the number of rotations for `count` references, unless it is given or was chosen before.
@@ -170,6 +192,11 @@ class ReferenceMemory:
     def method(self) -> str:
         """Name of the scoring method."""
         return self.settings.scorer
+
+    @property
+    def search(self) -> str | None:
+        """How its banks are searched where that is not exact, else None."""
+        return self.settings.search if self._method.searches and self.settings.search != "exact" else None
 
     @property
     def same_framing(self) -> bool:
@@ -386,6 +413,7 @@ def conditions_from(values: Values) -> Conditions:
         scales=None if values.get("scales") is None else values.wholes("scales", 0),
         temperature=values.number("temperature", 0, optional=True),
         rarity=values.number("rarity", 0, default=None, optional=True),
+        search=values.text("search", default=None, optional=True),
         **texts,
     )
 

@@ -22,6 +22,7 @@ class WinClip(Method):
 
     summary = "WinCLIP+: distances of patches and windows to the nearest normal ones; the score is the highest"
     needs_windows = True
+    searches = True
     turns = 1
 
     def new_bank(self) -> MemoryBank:

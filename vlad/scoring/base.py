@@ -84,6 +84,7 @@ class Method:
     Attributes:
         summary: what it does, in a sentence for README's table.
         needs_windows: compares windows of a joint encoder beside patches, so a patch backbone cannot serve it.
+        searches: its banks are `MemoryBank`s, which the `search` setting concerns.
         takes_coreset: its bank may hold a share of the tokens alone.
         same_framing: compares place with place, so every picture must show the part in the same place: no turned copies, no tiles.
         turns: how many angles each of a few references is remembered at, unless the `rotations` setting says.
@@ -91,6 +92,7 @@ class Method:
 
     summary: ClassVar[str]
     needs_windows: ClassVar[bool] = False
+    searches: ClassVar[bool] = False
     takes_coreset: ClassVar[bool] = True
     same_framing: ClassVar[bool] = False
     turns: ClassVar[int] = 8

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlad.errors import ConfigError
-from vlad.scoring.base import Method
+from vlad.scoring.base import Method, check_width
 from vlad.untrusted.values import tensor
 
 CHANNELS = 100  # as PaDiM takes at random of 448
@@ -33,7 +33,7 @@ class GaussianBank:
 
     def __init__(self, channels: int = CHANNELS) -> None:
         self.channels = channels
-        self._tokens: dict[int, Tensor] = {}  # (P, D) of each reference
+        self._tokens: dict[int, Tensor] = {}  # (V * P, D) of each reference, view by view
         self._fitted: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -45,15 +45,12 @@ class GaussianBank:
         return other
 
     def add(self, tokens: Tensor, owners: Tensor) -> None:
-        """See `vlad.scoring.base.Bank.add`; all patches of a reference, in row-major order.
-
-        Raises:
-            ConfigError: a reference has another number of patches than those before it.
-        """
+        """See `vlad.scoring.base.Bank.add`; all patches of a reference, in row-major order. Changed views of it (`mild_changes`) follow,
+        and count like pictures."""
         for owner in owners.unique().tolist():
             rows = self._chosen(tokens[owners.to(tokens.device) == owner])
-            self._check(rows, "a reference")
-            self._tokens[owner] = rows
+            before = self._tokens.get(owner)
+            self._tokens[owner] = rows if before is None else torch.cat([before, rows])
         self._fitted = None
 
     def remove(self, owner: int) -> None:
@@ -73,9 +70,9 @@ class GaussianBank:
         if not self._tokens:
             raise ConfigError("there is no normal picture to compare with; fit() at least one")
         rows = self._chosen(tokens)
-        self._check(rows, "this picture")
+        self._check(rows)
         if self._fitted is None:
-            self._fitted = _fit(torch.stack(list(self._tokens.values())))
+            self._fitted = _fit(torch.cat([seen.view(-1, *rows.shape) for seen in self._tokens.values()]))
         mean, factors = self._fitted
         white = torch.linalg.solve_triangular(factors, (rows - mean)[..., None], upper=False)[..., 0]
         return white.square().sum(-1).mul_(FLOOR / 4).clamp_(max=1)
@@ -98,12 +95,13 @@ class GaussianBank:
         order = torch.randperm(tokens.shape[-1], generator=torch.Generator().manual_seed(0))
         return unit[:, order[: self.channels].sort().values.to(unit.device)]
 
-    def _check(self, rows: Tensor, what: str) -> None:
-        before = next(iter(self._tokens.values()), rows)
-        if rows.shape != before.shape:
+    def _check(self, rows: Tensor) -> None:
+        check_width(rows, next(iter(self._tokens.values())).shape[1])
+        if any(len(seen) % len(rows) for seen in self._tokens.values()):
+            counts = ", ".join(map(str, sorted({len(seen) for seen in self._tokens.values()})))
             raise ConfigError(
-                f"scorer 'gaussian' compares place with place and needs pictures of the same framing; {what} has {len(rows)} patches of "
-                f"{rows.shape[1]} channels, the references have {len(before)} of {before.shape[1]}; use scorer 'nearest'"
+                "scorer 'gaussian' compares place with place and needs pictures of the same framing; this picture has "
+                f"{len(rows)} patches, the references have {counts}; use scorer 'nearest'"
             )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vlad.backbones.base import DENSE
 from vlad.errors import warn
 from vlad.pictures.appearance import with_light
 from vlad.pictures.roi import Part, Roi, in_short, patches_inside
@@ -49,6 +50,7 @@ class TextSide:
         white_level: of pictures of 16 bits.
         tile_long: whether pictures far from square are looked at in tiles.
         adapt: what is matched to the references before pictures are looked at.
+        by_layer: unit vectors (L, 2, D) for dense maps of the last L blocks, None without.
         rarity: weight of rarity inside the picture.
         rarity_centre: the rarity that speaks neither for nor against an anomaly.
     """
@@ -59,6 +61,7 @@ class TextSide:
     temperature: float
     noun: str = ""
     prompts: str = ""
+    by_layer: Tensor | None = None
     rarity: float = 0.0
     rarity_centre: float = 0.25
 
@@ -75,6 +78,11 @@ class Remembered(Protocol):
     @property
     def method(self) -> str:
         """Name of the scoring method."""
+        ...
+
+    @property
+    def search(self) -> str | None:
+        """How the nearest normal token is looked for where that is not exact."""
         ...
 
     @property
@@ -98,6 +106,7 @@ class Conditions:
         tile, tile_overlap: how large pictures are looked at; the overlap is None without tiles.
         roi, ignore: where is looked.
         rarity: weight of rarity inside the picture; None beside references, where it plays no part.
+        search: how the nearest normal token is looked for; None where that is exact.
         text_weight: weight of the text score. Where it is 0 the words decide nothing, and all below is None.
         scales, temperature, prompts, noun: windows, softmax temperature, fingerprint of the prompt set and class name of the text score.
     """
@@ -117,6 +126,7 @@ class Conditions:
     white_level: int | None = None
     tile_long: bool = False
     adapt: str | None = None
+    search: str | None = None
 
     def changed(self, before: Conditions) -> list[str]:
         """Each field that differs from `before`, as "NAME=NOW instead of BEFORE"."""
@@ -184,13 +194,14 @@ class PictureScorer:
             tile=self.tile,
             tile_overlap=self.tile_overlap if self.tile or self.tile_long else None,
             text_weight=weight,
-            scales=None if text is None else text.scales,
+            scales=None if text is None else tuple(max(scale, DENSE) for scale in text.scales),
             temperature=None if text is None else text.temperature,
             prompts=None if text is None else text.prompts,
             noun=None if text is None else text.noun,
             roi=None if self.roi is None else self.roi.look,
             ignore=None if self.roi is None else self.roi.ignore,
             rarity=None if text is None or self.memory is not None else text.rarity,
+            search=None if self.memory is None else self.memory.search,
             white_level=self.white_level,
             tile_long=self.tile_long,
             adapt=None if self.light is None else "exposure",
@@ -288,7 +299,8 @@ class PictureScorer:
         if self.text is None or view.image is None:
             return None
         windows = {scale: values for scale, values in view.windows.items() if with_windows and scale in self.text.scales}
-        return score_text(view.image, windows, self.text.vectors, grid=self.text.grid, temperature=self.text.temperature)
+        of = self.text
+        return score_text(view.image, windows, of.vectors, grid=of.grid, temperature=of.temperature, by_layer=of.by_layer)
 
     def _score_rarity(self, patches: PatchTokens) -> Tensor:
         """Rarity (P,) inside the picture."""

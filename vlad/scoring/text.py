@@ -22,6 +22,7 @@ from vlad.scoring.windows import harmonic_mean, windows_to_patches
 if TYPE_CHECKING:
     from vlad.backbones.base import Backbone
     from vlad.prompts.ensemble import PromptEnsemble
+    from vlad.prompts.vectors import PromptVectors
 
 _KEPT = 64  # text vectors of so many (prompt set, class name) pairs are kept; each is two vectors
 
@@ -52,14 +53,32 @@ def anomaly_probability(embeddings: Tensor, vectors: Tensor, temperature: float)
     return torch.sigmoid((cosines[..., 1] - cosines[..., 0]) / temperature)
 
 
-def score_text(image: Tensor, windows: dict[int, Tensor], vectors: Tensor, *, grid: tuple[int, int], temperature: float) -> TextScores:
-    """Image score, per-scale maps and multi-scale map from picture embeddings (N, D) and window embeddings {scale: (N, W, D)}."""
+def score_text(
+    image: Tensor,
+    windows: dict[int, Tensor],
+    vectors: Tensor,
+    *,
+    grid: tuple[int, int],
+    temperature: float,
+    by_layer: Tensor | None = None,
+) -> TextScores:
+    """Image score, per-scale maps and multi-scale map from picture embeddings (N, D) and window embeddings {scale: (N, W, D)}.
+
+    Args:
+        vectors: (2, D), normal first.
+        by_layer: (L, 2, D), with which the dense embeddings {-L: (N, L * P, D)} of the last L blocks are compared instead.
+    """
     score = anomaly_probability(image, vectors, temperature)
     scales = {
         scale: windows_to_patches(anomaly_probability(embeddings, vectors, temperature), grid, scale)
         for scale, embeddings in windows.items()
-        if scale != DENSE
+        if scale > DENSE
     }
+    if by_layer is not None and -len(by_layer) in windows:
+        blocks = windows[-len(by_layer)].unflatten(1, (len(by_layer), -1)).unbind(1)
+        maps = [anomaly_probability(block, two, temperature) for block, two in zip(blocks, by_layer, strict=True)]
+        dense = torch.stack(maps).mean(0)
+        return TextScores(image=score, scales={DENSE: dense}, multi_scale=dense)
     if DENSE in windows:  # each patch has its own embedding, so nothing is spread over a window, and nothing to be joined with
         dense = anomaly_probability(windows[DENSE], vectors, temperature)
         return TextScores(image=score, scales={DENSE: dense}, multi_scale=dense)
@@ -147,6 +166,23 @@ class TextVectors:
             self._shortened.pop(self.known.popitem(last=False)[0], None)
         return self.known[key]
 
+    def by_layer(self, learned: PromptVectors) -> Tensor | None:
+        """Unit vectors (L, 2, D) for each of the last L blocks; None where they were learned for the last alone.
+
+        Raises:
+            PromptError: the model has fewer such blocks.
+        """
+        if learned.layers == 1:
+            return None
+        most = getattr(self.joint, "dense_layers", 0)
+        if learned.layers > most:
+            raise PromptError(
+                f"the vectors {learned.name!r} are for the last {learned.layers} blocks and belong to {learned.model}; {self.joint.name} "
+                f"has dense maps of its last {most}; name their model (--model)"
+            )
+        both = [learned.of_layer(layer) for layer in range(learned.layers)]
+        return F.normalize(torch.tensor(both, dtype=torch.float32, device=self.joint.device), dim=-1)
+
     def _learned(self, prompts: PromptEnsemble, key: tuple[str, str]) -> Tensor:
         """Vectors of a file.
 
@@ -157,15 +193,15 @@ class TextVectors:
         assert learned is not None
         if key not in self.known:
             width = self.joint.encode_text(["object"]).shape[1]
-            if width != len(learned.normal):
+            if width != learned.width:
                 raise PromptError(
-                    f"the vectors {learned.name!r} have {len(learned.normal)} numbers and belong to {learned.model}; {self.joint.name} has "
+                    f"the vectors {learned.name!r} have {learned.width} numbers and belong to {learned.model}; {self.joint.name} has "
                     f"{width} to an embedding; name their model (--model)"
                 )
             preset = PRESETS.get(self.joint.source or "")
             if learned.model not in (self.joint.name, self.joint.source, None if preset is None else preset.source):
                 warn(f"the vectors {learned.name!r} were learned with {learned.model}; with {self.joint.name} they mean something only if "
                      "that is the same model")  # fmt: skip
-            both = torch.tensor([learned.normal, learned.anomalous], dtype=torch.float32, device=self.joint.device)
+            both = torch.tensor(learned.of_layer(-1), dtype=torch.float32, device=self.joint.device)
             self.known[key] = F.normalize(both, dim=-1)
         return self.known[key]
