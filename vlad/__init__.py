@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from vlad.pictures.reading import find_images, read_image
     from vlad.prediction import Prediction
     from vlad.prompts import PromptEnsemble
+    from vlad.references.unlabelled import MutualSettings
     from vlad.scoring.regions import Region
 
 _HOMES = {
     "AnomalyDetector": "vlad.detector",
     "DetectorConfig": "vlad.config",
+    "MutualSettings": "vlad.references.unlabelled",
     "Prediction": "vlad.prediction",
     "PromptEnsemble": "vlad.prompts",
     "Region": "vlad.scoring.regions",
@@ -31,6 +33,7 @@ _HOMES = {
 __all__ = [
     "AnomalyDetector",
     "DetectorConfig",
+    "MutualSettings",
     "Prediction",
     "PromptEnsemble",
     "Region",

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _NO_PLACES = "min_area asks how large a marked place is, and without maps there is none; leave min_area out, or ask for maps"
 
 
+_OF_REFERENCES = ("scorer", "coreset", "foreground", "adapt", "mild_changes", "random_angles", "tile")
+
+
 class AnomalyDetector(Fitting):
     """Finds visual anomalies with words alone (zero-shot, WinCLIP, arXiv 2303.14814), or with words and a few normal pictures (few-shot).
 
@@ -273,6 +276,9 @@ class AnomalyDetector(Fitting):
         check_reading(batch_size, on_error)
         if config.min_area is not None and not maps:
             raise ConfigError(_NO_PLACES)
+        unused = [name for name in _OF_REFERENCES if getattr(config, name) != getattr(DetectorConfig(), name)]
+        if self.memory is None and unused:
+            warn(f"without references {', '.join(unused)} change nothing where pictures are judged by each other")
         noun = self.prompts.noun(class_name or config.class_name)
         settings = (settings or MutualSettings()).where(rotations=config.rotations)
         weight = self._weight_beside(settings)

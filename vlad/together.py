@@ -82,7 +82,7 @@ def predict_together(
             yield _because(follow(result), reason)
         return
     results = detector.predict_mutual_iter(sources, settings=settings, threshold=threshold, on_progress=on_progress, **options)
-    if mutual and not detector.decides_alone:
+    if (mutual and not detector.decides_alone) or detector.encoder.joint is None:  # alone nothing would be said of them
         yield from results
         return
     pairs = zip(sources, results, strict=True)

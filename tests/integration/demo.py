@@ -37,7 +37,7 @@ class ScriptedVlm:
                 on_text(self.reply[start : start + 7])
         return Reply(self.reply, "stop", 0.0)
 
-    def letters(self, messages: Sequence[Message], letters: Sequence[str]) -> dict[str, float] | None:
+    def letters(self, messages: Sequence[Message], letters: Sequence[str], *, limits: Limits | None = None) -> dict[str, float] | None:
         return None
 
 

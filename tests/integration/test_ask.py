@@ -79,6 +79,11 @@ def test_what_cannot_be_asked_is_said_in_a_line(arguments, code, message):
     assert run.returncode == code and message in run.stderr and "Traceback" not in run.stderr and not run.stdout
 
 
+def test_refute_needs_a_model_before_anything_is_loaded():
+    run = vlad("ask", EXAMPLES / "leather_good.png", "--refute", "--references", EXAMPLES / "gears/good")
+    assert run.returncode == 2 and "name one with --vlm" in run.stderr and "model:" not in run.stderr
+
+
 def test_a_long_question_is_no_path():
     run = vlad("ask", EXAMPLES / "leather_good.png", "Is it ok? " * 60, "--model", "lite", "--quiet")
     assert run.returncode == 0 and "Score" in run.stdout, run.stderr

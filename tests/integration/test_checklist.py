@@ -63,7 +63,7 @@ class Counter:
             return Reply("```json\n" + json.dumps({"questions": list(self.questions)}) + "\n```", "stop", 0.0)
         return Reply(self.written.format(option=self._answer(messages[-1])), "stop", 0.0)
 
-    def letters(self, messages, letters):
+    def letters(self, messages, letters, *, limits=None):
         if not self.likelihood:
             return None
         text = messages[-1].parts[-1]

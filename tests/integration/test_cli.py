@@ -224,6 +224,10 @@ class TestDetect:
             (["--class-name", "{0}"], "class name"),
             (["--format", "xml"], "--format"),
             (["--device", "gpu", "--model", "lite"], "device 'gpu' is unknown"),
+            (["--save", "json"], "--save says what goes into --out"),
+            (["--save", "mask", "--no-maps", "--out", "new"], "leaves nothing to write without maps"),
+            (["--save", "", "--out", "new"], "leaves nothing to write; name json"),
+            (["--save", "heat", "--out", "new"], "--save takes overlay, overlay-jpeg, mask, map"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else "",
     )
@@ -379,6 +383,16 @@ class TestReferences:
         table = list(csv.DictReader((out / "results.csv").open(encoding="utf-8")))
         assert [row["image_path"] for row in table] == [row["image_path"] for row in rows]
         assert "4 recorded before" in vlad(*command).stderr and len((out / "results.jsonl").read_bytes().splitlines()) == 4
+
+    def test_watching_again_with_other_files_keeps_those_of_before(self, options, golden, tmp_path):
+        folder, out = tmp_path / "in", tmp_path / "out"
+        folder.mkdir()
+        for number, kinds in enumerate(("json", "overlay,map", "overlay")):
+            Image.fromarray(golden.pictures()[number]).save(folder / "a.bmp")
+            assert vlad("detect", "--watch", folder, "--stop-after", "0.6", "--out", out, "--save", kinds, *options).returncode == 0
+        rows = [json.loads(line) for line in (out / "results.jsonl").read_bytes().splitlines()]
+        assert [row["files"] for row in rows] == ["a", "a~2", "a~3"]
+        assert {path.name for path in out.glob("a*")} == {"a.json", "a~2_overlay.png", "a~2_map.tiff", "a~3_overlay.png"}
 
     def test_frames_that_are_recorded_are_passed_over(self, options, tmp_path):
         import cv2

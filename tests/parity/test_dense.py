@@ -189,6 +189,25 @@ class TestVectors:
         with pytest.raises(PromptError, match="2 numbers for 3"):
             PromptVectors("x", (1.0, 2.0), (1.0, 2.0), layers=3)
 
+    def test_the_command_line_knows_them(self, tmp_path):
+        from typer.testing import CliRunner
+
+        from vlad.cli.prompts import app
+
+        path = self.file(tmp_path, np.ones((2, 3, 5)))
+        for command in ("check", "show"):
+            run = CliRunner().invoke(app, [command, str(path)])
+            assert run.exit_code == 0 and "two vectors of 5 numbers for each of the last 3 blocks, learned with tiny" in run.output
+        assert '"layers": 3' in CliRunner().invoke(app, ["show", str(path), "--format", "json"]).output
+        path.write_bytes(b"none")
+        assert CliRunner().invoke(app, ["check", str(path)]).exit_code == 2
+
+    def test_a_folder_is_known_by_its_name(self, tiny_clip, tmp_path, recwarn):
+        backbone = ClipBackbone(tiny_clip, device="cpu", dtype="float32", name="open_clip folder clip")
+        width = backbone.encode_text(["a"]).shape[1]
+        AnomalyDetector(backbone, prompts=self.file(tmp_path, np.eye(2, width), model="models/clip")).text_vectors()
+        assert not [one for one in recwarn if "were learned with" in str(one.message)]
+
     def test_of_another_model(self, tiny_clip, tmp_path):
         backbone = ClipBackbone(tiny_clip, device="cpu", dtype="float32", name="tiny")
         width = backbone.encode_text(["a"]).shape[1]
@@ -240,6 +259,19 @@ class TestVectors:
                 x = block(x[None], attn_mask=tiny_clip.attn_mask)[0]
             end = tiny_clip.ln_final(x)[int((ids == ids.max()).nonzero()[0])] @ tiny_clip.text_projection
             torch.testing.assert_close(found[row], (end / end.norm()).detach(), atol=1e-6, rtol=0)
+        for key, value, message in (
+            ("ctx_pos", torch.zeros(1, 3, 4, width), "expected one prompt of each side"),
+            ("ctx_neg", torch.randn(1, 1, 3, width + 1), "does not fit a text tower of width"),
+            ("compound_prompts_text.0", torch.randn(90, width), "does not fit a text tower of width"),
+            ("compound_prompts_text.9", torch.randn(2, width), "compound prompts are too many for a text tower of 2 blocks"),
+        ):
+            torch.save({"prompt_learner": learner | {key: value, f"{key[:-1]}8": value}}, tmp_path / "wrong.pth")
+            with pytest.raises(PromptError, match=message):
+                encode(tiny_clip, read_checkpoint(tmp_path / "wrong.pth"))
+        (tmp_path / "text.pth").write_text("none")
+        for path in (tmp_path / "text.pth", tmp_path / "missing.pth"):
+            with pytest.raises(PromptError, match="no checkpoint that could be read"):
+                read_checkpoint(path)
         torch.save({"other": torch.zeros(2)}, tmp_path / "other.pth")
         with pytest.raises(PromptError, match="expected the tensors ctx_pos and ctx_neg of AnomalyCLIP, ctx_pos is missing"):
             read_checkpoint(tmp_path / "other.pth")

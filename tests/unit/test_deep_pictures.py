@@ -111,6 +111,23 @@ def test_transparent_parts_are_white():
     assert np.abs(found - (expected(4095).astype(int) + 255) / 2).max() <= 2
 
 
+def test_references_of_a_loaded_detector_are_seen_again_under_the_same_white(tmp_path):
+    from vlad import AnomalyDetector
+    from vlad.backbones.lite.backbone import LiteBackbone
+
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(png(rng.integers(1500, 2600, (96, 96, 3)).astype(np.uint16)))
+    lite = LiteBackbone(device="cpu")
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    detector = AnomalyDetector(lite, white_level=4095, rotations=1).fit(paths[:2])
+    folder = detector.save(tmp_path / "model")
+    assert AnomalyDetector.load(folder, backbone=lite, top_share=0.05).predict(paths[2]).threshold is not None
+    added = AnomalyDetector.load(folder, backbone=lite).add_references(paths[2])
+    assert not any("cannot be seen again" in note for note in added.fit_report.notes)
+    assert added.memory.calibration == AnomalyDetector(lite, white_level=4095, rotations=1).fit(paths).memory.calibration
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied(orientation):
     data = tiff(RGB, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])

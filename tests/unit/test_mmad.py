@@ -125,7 +125,7 @@ class Chooser:
             raise reply
         return Reply(reply, "stop", 0.0)
 
-    def letters(self, messages, letters):
+    def letters(self, messages, letters, *, limits=None):
         self.seen.append(messages)
         return self.replies.pop(0) if isinstance(self.replies[0], dict) else None
 

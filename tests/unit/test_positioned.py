@@ -173,6 +173,16 @@ def test_a_coreset_that_would_do_nothing_is_told(lite, scorer):
         AnomalyDetector(lite, scorer=scorer, coreset=0.1, rotations=1).fit([picture, picture[::-1]])
 
 
+def test_histogram_counts_over_the_whole_picture(lite):
+    with pytest.raises(ConfigError, match="scorer 'histogram' counts over the whole picture, so it takes no tiles"):
+        AnomalyDetector(lite, scorer="histogram", tile=200)
+    with pytest.raises(ConfigError, match="so it takes no tiles"):
+        AnomalyDetector(lite, scorer="histogram").predict(np.zeros((96, 96, 3), np.uint8), tile=64)
+    strips = [np.random.default_rng(seed).integers(90, 120, (300, 1500, 3), dtype=np.uint8) for seed in range(2)]
+    detector = AnomalyDetector(lite, scorer="histogram", threshold=0.5, rotations=1).fit(strips[0])
+    assert "tiles" not in detector.predict(strips[1]).scores, "nor are line scans looked at in tiles"
+
+
 def test_positioned_takes_no_tiles(lite):
     with pytest.raises(ConfigError, match="scorer 'positioned' compares place with place, so it takes neither tiles nor turned copies"):
         AnomalyDetector(lite, scorer="positioned", tile=200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vlad import AnomalyDetector
 from vlad.backbones.lite.backbone import LiteBackbone
@@ -41,7 +42,7 @@ class Eyes:
         text = messages[-1].parts[-1]
         return "A" if self.bias or f"A: {wanted}" in text else "B"
 
-    def letters(self, messages, letters):
+    def letters(self, messages, letters, *, limits=None):
         if not self.likelihood:
             return None
         letter = self._letter(messages)
@@ -92,7 +93,7 @@ class TestChecks:
         assert vague.differs is None and "it gave no plain answer: 'Hard to tell.'" in vague.why
 
         class Broken(Eyes):
-            def letters(self, messages, letters):
+            def letters(self, messages, letters, *, limits=None):
                 raise VlmError("the server went away")
 
         assert [one.why for one in check_places(Broken(), BAD, GOOD, PLACES, "part", limits=Limits())] == ["the server went away"] * 2
@@ -126,6 +127,44 @@ class TestInAsk:
         assert refuted.verdict == "anomalous" and all(one.is_refuted for one in refuted.checks)
         assert "eyes sees no difference at place" in refuted.text and "The verdict is the detector's." in refuted.text
         assert fitted.ask(self.damaged(), vlm=backend).checks == ()
+
+    def test_what_was_not_checked_is_said(self, fitted, tmp_path):
+        one_at_a_time = Eyes()
+        one_at_a_time.most_images = 1
+        answer = fitted.ask(self.damaged(), vlm=one_at_a_time, refute=True)
+        assert answer.checks == () and "takes one picture at a time, so no place was checked" in answer.problems[-1]
+        assert not any(len(pair) == 2 for pair in one_at_a_time.seen)
+        path = tmp_path / "good.png"
+        Image.fromarray(self.damaged() // 2 + 60).save(path)
+        detector = AnomalyDetector(LiteBackbone(device="cpu"), rotations=1, threshold=0.01).fit([path])
+        path.unlink()
+        answer = detector.ask(self.damaged(), vlm=Eyes(), refute=True)
+        assert answer.checks == () and "no reference can be read any more" in answer.problems[-1]
+        spots = np.full((320, 320, 3), 120, np.uint8) + np.random.default_rng(1).integers(0, 12, (320, 320, 3), dtype=np.uint8)
+        for place in range(5):
+            spots[20 + 60 * place : 44 + 60 * place, 20 + 60 * place : 44 + 60 * place] = [200, 30, 30]
+        answer = fitted.ask(spots, vlm=Eyes(), refute=True)
+        left = answer.evidence.places_left_out
+        assert left > 0 and len(answer.checks) == len(answer.evidence.places)
+        assert f"{left} further place{'s were' if left > 1 else ' was'} not checked beside a good part." in answer.text
+
+    def test_limits_go_with_both_ways_of_asking(self):
+        seconds = []
+
+        class Clock(Eyes):
+            def letters(self, messages, letters, *, limits=None):
+                seconds.append(limits.seconds)
+                return super().letters(messages, letters)
+
+        check_places(Clock(), BAD, GOOD, PLACES, "part", limits=Limits(seconds=20))
+        assert len(seconds) == 4 and all(0 < one <= 20 for one in seconds) and seconds == sorted(seconds, reverse=True)
+
+    def test_the_verdict_is_the_one_of_predict(self, fitted):
+        strict = fitted.copy(min_area=10_000)
+        picture = self.damaged()
+        assert strict.predict(picture).pred_score > strict.predict(picture).threshold
+        answer = strict.ask(picture)
+        assert strict.predict(picture).pred_label is False and answer.verdict == "normal" and answer.text.lower().startswith("normal")
 
     def test_it_needs_both(self, fitted):
         with pytest.raises(ConfigError, match="give it a vision-language model"):

@@ -174,17 +174,47 @@ class TestLoading:
         [
             ("timm:vit_smal_patch14_dinov2", {}, BackboneError, "did you mean.*vit_small_patch14"),
             ("timm:vit_small_patch14_dinov2:/nothing.pth", {}, WeightsNotFoundError, "does not exist"),
-            ("lite", {"resolution": 448}, ConfigError, "resolution belong to a patch backbone.*dinov2-small"),
-            ("winclip", {"layers": [1]}, ConfigError, "layers belong to a patch backbone"),
+            (
+                "lite",
+                {"resolution": 448},
+                ConfigError,
+                "resolution: a setting of a patch backbone .*dinov2-small.*which 'lite' is not; leave out",
+            ),
+            ("winclip", {"layers": [1]}, ConfigError, "layers: a setting of a patch backbone"),
+            ("timm:", {}, BackboneError, "names no model; write timm:MODEL"),
         ],
     )
     def test_errors(self, name, settings, error, message):
         with pytest.raises(error, match=message):
             load_backbone(name, **settings)
 
-    def test_another_models_checkpoint(self, checkpoint):
-        with pytest.raises(BackboneError, match="does not fit dinov2-base"):
-            load_backbone("dinov2-base", pretrained=checkpoint, device="cpu")
+    def test_another_models_checkpoint(self, checkpoint, tmp_path):
+        for name in ("dinov2-base", "wide-resnet50", "timm:resnet18"):  # the last two have classifiers, without which timm takes any file
+            with pytest.raises(BackboneError, match=f"does not fit {name.removeprefix('timm:')}"):
+                load_backbone(name, pretrained=checkpoint, device="cpu")
+        text = tmp_path / "notes.txt"
+        text.write_text("no checkpoint")
+        with pytest.raises(BackboneError, match=r"the checkpoint .*notes\.txt does not fit dinov2-small"):
+            load_backbone("dinov2-small", pretrained=text, device="cpu")
+
+    def test_a_classifier_of_other_classes_or_none_is_no_obstacle(self, tmp_path):
+        torch.manual_seed(0)
+        made = timm.create_model("resnet18", num_classes=7).eval()
+        for name, state in (
+            ("seven.pth", made.state_dict()),
+            ("none.pth", {key: value for key, value in made.state_dict().items() if not key.startswith("fc.")}),
+        ):
+            torch.save(state, tmp_path / name)
+            backbone = load_backbone(f"timm:resnet18:{tmp_path / name}", device="cpu", dtype="float32")
+            assert torch.equal(backbone.model.layer2[0].conv1.weight, made.layer2[0].conv1.weight)
+
+    def test_what_is_a_dinov2(self, checkpoint, tmp_path):
+        from vlad.backbones.registry import is_dinov2
+
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": DINO}))
+        names = ("dinov2-small", f"DINOv2-small:{checkpoint}", f"timm:{DINO}", f"timm:{DINO}:{checkpoint}", tmp_path)
+        assert all(map(is_dinov2, names))
+        assert not any(map(is_dinov2, ("lite", "dinov3-small", "timm:resnet18:/dinov2/file.pth", tmp_path / "none", None)))
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -193,6 +223,8 @@ class TestLoading:
             ({"resolution": "448"}, "resolution must be"),
             ({"layers": (3,)}, "layers must be 'middle' or whole numbers from 0 to 2"),
             ({"layers": ("last",)}, "layers must be"),
+            ({"layers": ()}, "layers must be"),
+            ({"layers": (True,)}, "layers must be"),
             ({"merge": "sum"}, "merge must be"),
         ],
     )

@@ -62,6 +62,24 @@ def test_who_decides(detector, gears, collection):
     assert tiled.undecided == "tiles are not judged by each other; give references"
 
 
+def test_a_patch_backbone_knows_no_words_and_judges_a_folder_by_itself(gears):
+    import timm
+
+    from vlad.backbones import TimmBackbone
+
+    vit = timm.create_model("vit_tiny_patch16_224", num_classes=0, dynamic_img_size=True, depth=2, embed_dim=24, num_heads=1).eval()
+    detector = AnomalyDetector(TimmBackbone(vit, resolution=64, device="cpu", dtype="float32"))
+    assert by_each_other(detector, 8) and not detector.decides_alone and not detector.copy(threshold=0.5).decides_alone
+    assert {result.threshold_source for result in predict_together(detector, gears)} <= {"mutual", None}
+    with pytest.raises(ConfigError, match="knows no words and has no references"):
+        list(predict_together(detector, gears[:3]))
+
+
+def test_settings_of_references_that_change_nothing_are_told(detector, gears):
+    with pytest.warns(UserWarning, match="without references scorer, foreground, tile change nothing where pictures are judged by each"):
+        detector.copy(scorer="subspace", foreground=True, tile=400).predict_mutual(gears)
+
+
 def test_a_backbone_whose_words_can_tell_keeps_them(detector, gears, monkeypatch):
     monkeypatch.setattr(detector.backbone, "advice", Advice(scorer="nearest"))
     assert detector.decides_alone and detector.predict(gears[0]).threshold == 0.5

@@ -39,7 +39,7 @@ class Scripted:
             on_text(reply)
         return Reply(reply, "stop", 0.0)
 
-    def letters(self, messages, letters):
+    def letters(self, messages, letters, *, limits=None):
         return None
 
 

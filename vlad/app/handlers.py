@@ -194,7 +194,7 @@ def look_at(service: Service, visit: Visit, painted: np.ndarray | None, *, ignor
     fresh = blank.copy(**where)
     with service.turn(), quietly():
         if had:
-            fresh.fit([one.again() if one.path is None else one.path for one in had])
+            fresh.fit([one.again(service.detector.reader.white_level) if one.path is None else one.path for one in had])
     visit.detector, visit.conversation = fresh, None
 
 

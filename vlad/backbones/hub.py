@@ -76,10 +76,18 @@ def why_unreachable() -> str | None:
     return answer[0] if answer else f"{constants.ENDPOINT} did not answer within {CONNECT_SECONDS:.0f} s"
 
 
-def fetch_file(repo: str, names: Sequence[str], *, what: str, cache_dir: str | Path | None = None, whole: bool = False) -> Path:
+def fetch_file(
+    repo: str,
+    names: Sequence[str],
+    *,
+    what: str,
+    cache_dir: str | Path | None = None,
+    whole: bool = False,
+    by_file: str = "ARCHITECTURE",
+) -> Path:
     """The first of `names` that the cache or the hub holds for `repo`; a download shows its progress, goes on after a cut connection, and
     is compared with the hash that the hub states. With `whole` the advice is to fetch the whole repository, because its weights are not
-    all that is needed.
+    all that is needed; `by_file` is what goes before a file in the name of a model.
 
     Raises:
         WeightsNotFoundError: neither has it, or the hub cannot be reached or does not give it; the message says what to do.
@@ -90,7 +98,7 @@ def fetch_file(repo: str, names: Sequence[str], *, what: str, cache_dir: str | P
     advice = (
         f"Fetch them where the hub can be reached:\n{command}"
         "and copy that cache folder here (or set HF_HUB_CACHE to it), or give a file: "
-        "AnomalyDetector.from_pretrained('ARCHITECTURE', pretrained='FILE'), on the command line --model ARCHITECTURE:FILE."
+        f"AnomalyDetector.from_pretrained('{by_file}', pretrained='FILE'), on the command line {by_file}:FILE as the model."
     )
     reason, kind = why_unreachable(), WeightsNotFoundError
     if reason is None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from vlad.backbones.base import Backbone, PatchBackbone
 from vlad.backbones.open_clip_models import CONFIG_FILE, WEIGHT_FILES, load_folder, load_hub_repo, load_named, weight_names
 from vlad.backbones.presets import PRESETS
-from vlad.errors import ConfigError, WeightsNotFoundError, warn
+from vlad.errors import BackboneError, ConfigError, WeightsNotFoundError, warn
 
 AUTO = "winclip"  # what `auto` is for words
 # And for references: image AUROC 96.5 / 97.6 on MVTec AD at 1 / 4 shots and 448 px, where WinCLIP+ has 93.1 / 95.2 (arXiv 2405.14529).
@@ -121,7 +121,9 @@ def load_backbone(
     if (patch_source := _patch_source(name)) is not None:
         return _load_patch_backbone(name, patch_source, pretrained, cache_dir, options | settings)
     if settings:
-        raise ConfigError(f"{', '.join(settings)} belong to a patch backbone ({', '.join(_patch_presets())}, timm:MODEL), not to {name!r}")
+        what = f"{', '.join(settings)}: {'a setting' if len(settings) == 1 else 'settings'} of a patch backbone"
+        known = f"{', '.join(_patch_presets())}, timm:MODEL, a folder in timm's layout"
+        raise ConfigError(f"{what} ({known}), which {name!r} is not; leave out")
     if name == "auto":
         if pretrained is not None:
             raise ConfigError("pretrained belongs to an architecture, got it together with model 'auto'; name the architecture")
@@ -175,8 +177,13 @@ def load_backbones(
 
 def is_dinov2(name: Any) -> bool:
     """Whether it names one of the DINOv2 models."""
-    source = PRESETS[str(name)].source if str(name) in PRESETS else str(name)
-    return source.startswith("timm:") and "dinov2" in source
+    head = str(name).partition(":")[0].lower()
+    source = PRESETS[head].source if head in PRESETS else str(name)
+    if source.startswith("timm:"):
+        return "dinov2" in source.split(":")[1]
+    from vlad.backbones.timm import architecture_of
+
+    return "dinov2" in architecture_of(Path(source.removeprefix("local-dir:")).expanduser())
 
 
 def _patch_presets() -> list[str]:
@@ -202,8 +209,11 @@ def _load_patch_backbone(
     from vlad.backbones.timm import load_timm
 
     label = name if name in PRESETS else None
-    architecture, file = (source, None) if Path(source).expanduser().is_dir() else (source.partition(":")[0], source.partition(":")[2])
+    is_folder = bool(source) and Path(source).expanduser().is_dir()
+    architecture, file = (source, None) if is_folder else (source.partition(":")[0], source.partition(":")[2])
     file = str(pretrained) if pretrained is not None else file or None
+    if not architecture:
+        raise BackboneError("timm: names no model; write timm:MODEL, e.g. timm:vit_small_patch14_dinov2.lvd142m")
     base = label or f"timm:{architecture}"
     where = base if file is None else f"{base}:{Path(file).expanduser().resolve()}"
     return load_timm(architecture, file, label=label, source=where, cache_dir=cache_dir, **options)

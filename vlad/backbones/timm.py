@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import pickle
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -244,10 +246,15 @@ def load_timm(
 
 def is_timm_folder(folder: Path) -> bool:
     """True if a folder holds a model as timm writes it for the hub."""
+    return bool(architecture_of(folder))
+
+
+def architecture_of(folder: Path) -> str:
+    """What a folder in timm's layout names; empty if it is none."""
     try:
-        return "architecture" in json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
+        return str(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("architecture", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def hub_repo(name: str) -> str | None:
@@ -271,25 +278,48 @@ def _fetch(name: str, label: str | None, cache_dir: str | Path | None) -> Path:
     repo = hub_repo(name)
     if repo is None:
         raise BackboneError(f"timm names no weights for {name}; give a checkpoint as timm:{name}:FILE")
-    return fetch_file(repo, WEIGHT_FILES, what=f"{f'{label!r}: ' if label else ''}timm {name}", cache_dir=cache_dir)
+    what = f"{f'{label!r}: ' if label else ''}timm {name}"
+    return fetch_file(repo, WEIGHT_FILES, what=what, cache_dir=cache_dir, by_file=label or f"timm:{name}")
 
 
 def _create(name: str, overlay: dict[str, Any], shown: str) -> nn.Module:
     """The model with its checkpoint; timm's own filter reads the authors' formats, and position embeddings stay as trained."""
     import timm
 
-    options: dict[str, Any] = {"pretrained": True, "pretrained_cfg_overlay": overlay, "num_classes": 0}
+    def create(**options: Any) -> nn.Module:
+        options |= {"pretrained": True, "pretrained_cfg_overlay": overlay}
+        try:
+            made: nn.Module = timm.create_model(name, dynamic_img_size=True, **options)
+        except TypeError as error:
+            if "dynamic_img_size" not in str(error):
+                raise
+            made = timm.create_model(name, **options)  # not a ViT: takes any size as it is
+        return made
+
     try:
         try:
-            model: nn.Module = timm.create_model(name, dynamic_img_size=True, **options)
-        except TypeError:  # not a ViT: takes any size as it is
-            model = timm.create_model(name, **options)
-    except (RuntimeError, KeyError, ValueError, OSError) as error:
+            model = create()  # with its classifier, because without it timm takes any checkpoint, and leaves random what that lacks
+            cast(Any, model).reset_classifier(0)
+        except RuntimeError as error:
+            if not _is_of_classifier(name, str(error)):
+                raise
+            model = create(num_classes=0)
+    except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError, EOFError, OSError, pickle.UnpicklingError) as error:
         detail = " ".join(str(error).split())[:300]
         raise BackboneError(
             f"the checkpoint {overlay['file']} does not fit {shown}: {detail}; give the checkpoint of this model"
         ) from error
     return model
+
+
+def _is_of_classifier(name: str, message: str) -> bool:
+    """Whether all tensors that torch complains of belong to the classifier, which is not used: of other classes, or left out."""
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    heads = [] if config is None else config.to_dict().get("classifier") or []
+    named = re.findall(r'"([\w.]+)"', message) + re.findall(r"size mismatch for ([\w.]+):", message)
+    return bool(named) and all(key.startswith(tuple([heads] if isinstance(heads, str) else heads)) for key in named)
 
 
 def _layers(layers: Sequence[int] | str | None, strides: list[int], is_vit: bool) -> tuple[int, ...]:
@@ -298,11 +328,14 @@ def _layers(layers: Sequence[int] | str | None, strides: list[int], is_vit: bool
     if layers is None or layers == "middle":
         chosen = [len(strides) - 1] if is_vit else [layer for layer, stride in enumerate(strides) if stride in (8, 16)]
         return tuple(chosen or [len(strides) - 1])
+    wanted = f"'middle' or whole numbers from 0 to {len(strides) - 1}, negative from the end"
     try:
-        return tuple(sorted({range(len(strides))[cast(int, layer)] for layer in layers})) or _layers(None, strides, is_vit)
+        found = tuple(sorted({range(len(strides))[cast(int, layer)] for layer in layers if not isinstance(layer, bool)}))
     except (IndexError, TypeError) as error:
-        wanted = f"'middle' or whole numbers from 0 to {len(strides) - 1}, negative from the end"
         raise ConfigError(f"layers must be {wanted}, got {layers!r}") from error
+    if not found or any(isinstance(layer, bool) for layer in layers):
+        raise ConfigError(f"layers must be {wanted}, got {layers!r}")
+    return found
 
 
 def _frozen(model: Any, device: torch.device, dtype: torch.dtype) -> Any:

@@ -96,6 +96,8 @@ def ask(
     if interactive and out is not None:
         raise ConfigError("--interactive writes no files; leave --out out")
     options.check_out(out, found)
+    if refute and vlm in (None, "none"):
+        raise ConfigError("--refute asks a vision-language model about each marked place; name one with --vlm")
     backend = load_vlm(vlm)  # before the detector, so that a mistyped name is told at once
     detector = made_of.load(quiet, references=bool(references))
     failed = options.compare_with(detector, references, quiet)

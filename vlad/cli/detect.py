@@ -166,6 +166,9 @@ def detect(
         raise ConfigError(f"--save takes {', '.join(FILE_KINDS)}, got {unknown[0]!r}")
     if save is not None and out is None:
         raise ConfigError("--save says what goes into --out; name a folder with --out")
+    if not kinds or (save is not None and not maps and "json" not in kinds):
+        without = "" if maps else " without maps"
+        raise ConfigError(f"--save {save!r} leaves nothing to write{without}; name json or others of {', '.join(FILE_KINDS)}")
     detector = made_of.load(quiet, references=bool(references))
     if cache is not None:
         from vlad.evaluation.cache import on_cache

@@ -1,11 +1,16 @@
 """`vlad prompts`: which prompt sets there are, what they say, and whether your own is sound. Works without a model."""
 
+from __future__ import annotations
+
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from vlad.prompts.vectors import PromptVectors
 
 app = typer.Typer(help="Prompt sets: list the shipped ones, show their sentences, check your own.", no_args_is_help=True)
 
@@ -40,7 +45,7 @@ def list_prompts() -> None:
 
 @app.command("show")
 def show_prompts(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped set, or a YAML file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped set, a YAML file, or learned vectors (.safetensors).")],
     class_name: Annotated[str | None, typer.Option(help="What the pictures show, such as 'metal nut' or a folder name.")] = None,
     output: Annotated[Format, typer.Option("--format", help="Plain lines, or one JSON object.")] = Format.text,
 ) -> None:
@@ -57,6 +62,11 @@ def show_prompts(
         thing = ensemble.noun(class_name)
     except PromptError as error:
         _fail(str(error))
+    if ensemble.vectors is not None:
+        learned = ensemble.vectors
+        about = {"name": learned.name, "model": learned.model, "source": learned.source, "layers": learned.layers, "width": learned.width}
+        typer.echo(json.dumps(about, indent=2, ensure_ascii=False) if output is Format.json else _of_vectors(learned))
+        return
     if output is Format.json:
         shown = {
             "name": ensemble.name,
@@ -72,7 +82,7 @@ def show_prompts(
 
 
 @app.command("check")
-def check_file(file: Annotated[Path, typer.Argument(metavar="FILE", help="The YAML file of a prompt set.")]) -> None:
+def check_file(file: Annotated[Path, typer.Argument(metavar="FILE", help="The YAML file of a prompt set, or learned vectors.")]) -> None:
     """Check a prompt set of your own: every problem with its line, or what the set says.
 
     Exit code 2 when there is a problem. Example: vlad prompts check my_prompts.yaml
@@ -81,12 +91,20 @@ def check_file(file: Annotated[Path, typer.Argument(metavar="FILE", help="The YA
     from vlad.prompts import PromptEnsemble, check_prompts
 
     try:
+        if file.suffix == ".safetensors" and (learned := PromptEnsemble.load(file).vectors) is not None:
+            typer.echo(f"{file}: sound; {_of_vectors(learned)}")
+            return
         if problems := check_prompts(file):
             _fail("\n".join(map(str, problems)))
         normal, anomalous = PromptEnsemble.load(file).sentences()
     except PromptError as error:
         _fail(str(error))
     typer.echo(f"{file}: sound; {len(normal)} normal and {len(anomalous)} anomalous sentences, such as\n  {normal[0]}\n  {anomalous[0]}")
+
+
+def _of_vectors(learned: PromptVectors) -> str:
+    layers = "" if learned.layers == 1 else f" for each of the last {learned.layers} blocks"
+    return f"no sentences, but two vectors of {learned.width} numbers{layers}, learned with {learned.model}; source: {learned.source}"
 
 
 def _fail(message: str) -> NoReturn:

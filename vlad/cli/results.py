@@ -19,7 +19,7 @@ from vlad.disk import held
 from vlad.errors import ImageReadError
 from vlad.output.names import short_name, unique_stems
 from vlad.output.tables import Cell, Row, TableWriter
-from vlad.prediction import FILES
+from vlad.prediction import FILE_KINDS, FILES
 
 if TYPE_CHECKING:
     from vlad.prediction import Prediction
@@ -102,6 +102,7 @@ class ResultWriter:
                     self.earlier.append({key: row.get(key) for key in ("image_path", "file")})
                     if isinstance(row.get("files"), str):
                         self._stems.setdefault(Path(row["image_path"]), row["files"])
+                        self._taken.add(row["files"].casefold())
             self._table.to_json_lines(self._out / "results.jsonl", append=self._go_on)
         if self._format == "csv":
             self._table.to_csv(sys.stdout)
@@ -214,7 +215,8 @@ class ResultWriter:
         return chosen
 
     def _is_free(self, stem: str) -> bool:
-        is_there = self._go_on and self._out is not None and (self._out / f"{stem}.json").exists()
+        out = self._out if self._go_on else None
+        is_there = out is not None and any((out / f"{stem}{ending}").exists() for ending in FILE_KINDS.values())
         return not is_there and stem.casefold() not in self._taken
 
     @property

@@ -98,6 +98,8 @@ class Scoring:
 
     def _check_framing(self, config: DetectorConfig, scorer: str | None = None) -> None:
         scorer = scorer or self.scorer
+        if config.tile and not find_method(scorer).takes_tiles and not find_method(scorer).same_framing:
+            raise ConfigError(f"scorer {scorer!r} counts over the whole picture, so it takes no tiles; leave tile out, or use 'nearest'")
         if find_method(scorer).same_framing and (config.tile or (config.rotations or 1) > 1):
             raise ConfigError(
                 f"scorer {scorer!r} compares place with place, so it takes neither tiles nor turned copies; leave tile and rotations "
@@ -140,6 +142,8 @@ class Scoring:
         """Whether one picture by itself gets a verdict: from references or labels, a given threshold, or words that can tell."""
         if self.memory is not None or self.labels is not None:
             return True
+        if self.encoder.joint is None:  # it knows no words, whatever threshold is given
+            return False
         return choose_thresholds(self.config, None, self.encoder.text_advice.text_threshold).image is not None
 
     @property
@@ -293,7 +297,7 @@ class Scoring:
             tile=config.tile or None,
             tile_overlap=config.tile_overlap,
             light=None if memory is None else memory.light,
-            tile_long=config.tile is None and not find_method(self.scorer).same_framing,
+            tile_long=config.tile is None and find_method(self.scorer).takes_tiles,
             maps=maps,
             batch_size=batch_size,
             roi=config.look,

@@ -54,7 +54,7 @@ def fit_memory(
     duplicates: list[str] = []
     given: dict[str, int] = {}
     ranks: dict[str, str] = {}
-    seen = _Seen()
+    seen = _Seen(scorer.white_level)
     looks: dict[str, Appearance] = {}
     for number, source in enumerate(each_picture(sources, failed, on_error, normal=True)):
         try:
@@ -140,7 +140,7 @@ def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | N
     Raises:
         ConfigError: a reference cannot be seen again, and the conditions are others than those of its old score.
     """
-    seen = seen or _Seen()
+    seen = seen or _Seen(scorer.white_level)
     kept: list[str] = []
     views: list[tuple[float, float]] = []
     mirrors: list[tuple[float, float]] = []
@@ -193,7 +193,8 @@ def _odd(memory: ReferenceMemory, given: Mapping[str, int]) -> list[str]:
 class _Seen:
     """Decoded references, kept while there is room, so that each is decoded once."""
 
-    def __init__(self) -> None:
+    def __init__(self, white_level: int | None) -> None:
+        self._white_level = white_level
         self._pictures: dict[str, np.ndarray] = {}
         self._bytes = 0
 
@@ -211,7 +212,7 @@ class _Seen:
         """
         if reference.sha256 in self._pictures:
             return self._pictures[reference.sha256]
-        return reference.again()
+        return reference.again(self._white_level)
 
 
 def _columns(results: list[tuple[float, float]]) -> tuple[tuple[float, ...], tuple[float, ...]]:

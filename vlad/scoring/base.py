@@ -87,6 +87,7 @@ class Method:
         searches: its banks are `MemoryBank`s, which the `search` setting concerns.
         takes_coreset: its bank may hold a share of the tokens alone.
         same_framing: compares place with place, so every picture must show the part in the same place: no turned copies, no tiles.
+        takes_tiles: a part of a picture can be compared like a whole one.
         turns: how many angles each of a few references is remembered at, unless the `rotations` setting says.
     """
 
@@ -95,6 +96,7 @@ class Method:
     searches: ClassVar[bool] = False
     takes_coreset: ClassVar[bool] = True
     same_framing: ClassVar[bool] = False
+    takes_tiles: ClassVar[bool] = True
     turns: ClassVar[int] = 8
 
     def new_bank(self) -> Bank:

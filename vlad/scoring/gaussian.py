@@ -128,6 +128,7 @@ class Gaussian(Method):
     summary = "how unusual each patch is among the normal ones at its place (PaDiM); for parts that always lie in the same place"
     takes_coreset = False
     same_framing = True
+    takes_tiles = False
     turns = 1
 
     def new_bank(self) -> GaussianBank:

@@ -155,6 +155,7 @@ def _make_words(pictures: list[Tensor]) -> Words:
 class Histogram(Method):
     """For pictures with a known number of parts, wherever they lie."""
 
+    takes_tiles = False  # the counts of a part are not those of a whole
     summary = "the nearest-patch score, or how unusual the number of patches of each kind is; for missing and extra parts; 5 references on"
     takes_coreset = False
     turns = 1

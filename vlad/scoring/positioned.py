@@ -115,6 +115,7 @@ class Positioned(Method):
     summary = "distance of each patch to the nearest one near its place, in the 8 references most like the picture; for fixed framing"
     takes_coreset = False
     same_framing = True
+    takes_tiles = False
     turns = 1
 
     def new_bank(self) -> PositionedBank:

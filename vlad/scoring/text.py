@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -124,6 +125,11 @@ def _without_loose_end(words: list[str]) -> list[str]:
     return words
 
 
+def _folder_name(model: str) -> str:
+    """How a model folder of open_clip, named by its path, calls itself."""
+    return f"open_clip folder {Path(model.removeprefix('local-dir:')).name}"
+
+
 class TextVectors:
     """The two vectors of each (prompt set, class name) that was asked for, on one joint backbone.
 
@@ -199,7 +205,8 @@ class TextVectors:
                     f"{width} to an embedding; name their model (--model)"
                 )
             preset = PRESETS.get(self.joint.source or "")
-            if learned.model not in (self.joint.name, self.joint.source, None if preset is None else preset.source):
+            names = (self.joint.name, self.joint.source, None if preset is None else preset.source)
+            if learned.model not in names and _folder_name(learned.model) != self.joint.name:
                 warn(f"the vectors {learned.name!r} were learned with {learned.model}; with {self.joint.name} they mean something only if "
                      "that is the same model")  # fmt: skip
             both = torch.tensor(learned.of_layer(-1), dtype=torch.float32, device=self.joint.device)

@@ -116,6 +116,7 @@ class Evidence:
         exhibits: pictures for a VLM, the whole picture first; empty for the describer.
         detector: model that made score and places.
         undecided: why there is no verdict, as of `Prediction`.
+        is_anomalous: `Prediction.pred_label`.
     """
 
     image_path: str | None
@@ -131,13 +132,12 @@ class Evidence:
     exhibits: tuple[Exhibit, ...] = ()
     detector: str = ""
     undecided: str = ""
+    is_anomalous: bool | None = None
 
     @property
     def verdict(self) -> Verdict:
         """The detector's."""
-        if self.threshold is None:
-            return "undecided"
-        return "anomalous" if self.score > self.threshold else "normal"
+        return "undecided" if self.is_anomalous is None else "anomalous" if self.is_anomalous else "normal"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the pictures' pixels."""

@@ -43,7 +43,7 @@ def choose(backend: VlmBackend, messages: Sequence[Message], options: Mapping[st
     """
     if len(options) < 2:
         raise ConfigError(f"expected at least two options to choose from, got {list(options)}; add the others")
-    if shares := backend.letters(messages, list(options)):
+    if shares := backend.letters(messages, list(options), limits=limits):
         return Choice(max(shares, key=lambda letter: shares[letter]), "likelihood", shares=shares)
     reply = backend.chat(messages, limits=limits or Limits(tokens=64)).text
     letter, how = read_choice(reply, options)

@@ -162,6 +162,7 @@ class Inspector:
             knowledge=self.knowledge,
             detector=self.detector.model_name,
             undecided=prediction.undecided,
+            is_anomalous=prediction.pred_label,
         )
         defects = () if prediction.pred_label is False else self.describer.describe(prediction, picture, places)
         if self.backend is not None:
@@ -198,7 +199,7 @@ class Inspector:
         for number in numbers[:8]:
             reference = memory.references[number]
             try:
-                picture = reference.again()
+                picture = reference.again(self.detector.reader.white_level)
             except ImageReadError:  # it has moved or changed since; the next one will do
                 continue
             return picture, reference.path or "a picture"
@@ -276,13 +277,21 @@ class Conversation:
     def _checked(self, answer: Answer) -> Answer:
         """The answer, and what the VLM says of each marked place beside the same place of a good part."""
         inspector, case, backend = self.inspector, self.case, self.inspector.backend
-        if backend is None or case.reference is None or not case.evidence.places:
+        if backend is None or not case.evidence.places:
             return answer
+        problem = None
+        if case.reference is None:
+            problem = "no reference can be read any more, so no place was checked beside one"
+        elif backend.most_images is not None and backend.most_images < 2:
+            problem = f"{backend.name} takes one picture at a time, so no place was checked beside a reference"
+        if problem is not None or case.reference is None:
+            return replace(answer, problems=(*answer.problems, *([problem] if problem else [])))
         checks = check_places(
             backend, case.picture, case.reference, case.evidence.places, case.evidence.class_name, limits=inspector.limits
         )
         failed = tuple(f"place {check.label} was not checked: {check.why}" for check in checks if check.differs is None)
-        text = "\n\n".join(part for part in (answer.text, in_words(checks, backend.name)) if part)
+        left_out = case.evidence.places_left_out
+        text = "\n\n".join(part for part in (answer.text, in_words(checks, backend.name, left_out)) if part)
         return replace(answer, text=text, checks=checks, problems=(*answer.problems, *failed))
 
     def _explained(self, backend: VlmBackend, question: str, described: Answer, on_text: Callable[[str], None] | None) -> Answer:

@@ -66,13 +66,16 @@ def check_places(
     return tuple(found)
 
 
-def in_words(checks: Sequence[PlaceCheck], name: str) -> str:
-    """A sentence on the places that were refuted; empty if none was."""
+def in_words(checks: Sequence[PlaceCheck], name: str, left_out: int = 0) -> str:
+    """A sentence on the places that were refuted, and on further ones that were not asked about; empty if there are neither."""
     refuted = [check.label for check in checks if check.is_refuted]
-    if not refuted:
-        return ""
-    which = f"place {refuted[0]}" if len(refuted) == 1 else f"places {list_in_words(refuted)}"
-    return f"Beside the nearest good part, {name} sees no difference at {which}. The verdict is the detector's."
+    sentences = []
+    if refuted:
+        which = f"place {refuted[0]}" if len(refuted) == 1 else f"places {list_in_words(refuted)}"
+        sentences.append(f"Beside the nearest good part, {name} sees no difference at {which}. The verdict is the detector's.")
+    if left_out:
+        sentences.append(f"{left_out} further place{' was' if left_out == 1 else 's were'} not checked beside a good part.")
+    return " ".join(sentences)
 
 
 def _check(
@@ -80,6 +83,8 @@ def _check(
 ) -> PlaceCheck:
     shares = []
     for order in (("differs", "same"), ("same", "differs")):
+        if time.monotonic() >= end:
+            return PlaceCheck(label=label, differs=None, why=f"the {limits.seconds:g} seconds were up")
         options = dict(zip(_LETTERS, (templates.fill(key) for key in order), strict=True))
         choice = templates.fill("choice", first=options["A"], second=options["B"])
         asked = "\n\n".join([templates.fill("pair", class_name=class_name), choice])
@@ -87,7 +92,7 @@ def _check(
             Message("system", (templates.fill("system"),)),
             Message("user", ("Picture 1:", shown[0], "Picture 2:", shown[1], asked)),
         ]
-        seconds = max(0.1, end - time.monotonic())
+        seconds = end - time.monotonic()
         chosen = choose(backend, messages, options, limits=Limits(tokens=min(limits.tokens, 64), seconds=seconds))
         letter = _LETTERS[order.index("differs")]
         if chosen.shares is not None:

@@ -97,8 +97,9 @@ class VlmBackend(Protocol):
         """
         ...
 
-    def letters(self, messages: Sequence[Message], letters: Sequence[str]) -> dict[str, float] | None:
-        """Probability in [0, 1] of each letter as the first thing the model would say, together 1; None where the backend cannot tell.
+    def letters(self, messages: Sequence[Message], letters: Sequence[str], *, limits: Limits | None = None) -> dict[str, float] | None:
+        """Probability in [0, 1] of each letter as the first thing the model would say, together 1; None where the backend cannot tell. Of
+        the limits the seconds count, where the backend can stop; one pass of a model that runs here is never cut short.
 
         Raises:
             VlmError: as of `chat`.

@@ -132,7 +132,7 @@ class LocalBackend:
             finish = "length"
         return Reply(text.strip(), finish, time.perf_counter() - start)
 
-    def letters(self, messages: Sequence[Message], letters: Sequence[str]) -> dict[str, float] | None:
+    def letters(self, messages: Sequence[Message], letters: Sequence[str], *, limits: Limits | None = None) -> dict[str, float] | None:
         """See `VlmBackend.letters`; from the logits of the next token, each letter with and without a space before it. None where the
         letters together are not the likelier half of what it would say."""
         import torch

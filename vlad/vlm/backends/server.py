@@ -127,7 +127,7 @@ class ServerBackend:
             finish = "time"
         return Reply(heard.text, finish, time.perf_counter() - start)
 
-    def letters(self, messages: Sequence[Message], letters: Sequence[str]) -> dict[str, float] | None:
+    def letters(self, messages: Sequence[Message], letters: Sequence[str], *, limits: Limits | None = None) -> dict[str, float] | None:
         """See `VlmBackend.letters`; from the log-probabilities of the first token. None where there are none, or where the letters
         together are not the likelier half of what it would say."""
         from openai import BadRequestError, UnprocessableEntityError
@@ -135,7 +135,7 @@ class ServerBackend:
         if not self._tells_letters:
             return None
         request = {"messages": [_as_json(message) for message in messages], "max_tokens": 1, "temperature": 0.0}
-        limits = Limits()
+        limits = limits or Limits()
         try:
             with self._explained(limits, let=(BadRequestError, UnprocessableEntityError)):
                 data = _within(limits.seconds + _GRACE, lambda: self._ask(request | {"logprobs": True, "top_logprobs": 20}, limits))
