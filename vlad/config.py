@@ -14,6 +14,8 @@ from vlad.scoring import methods
 if TYPE_CHECKING:
     from vlad.pictures.roi import Roi
 
+TEXT_MAPS = ("windows", "coarse", "dense")
+SPEEDS = {"exact": "windows", "balanced": "coarse", "fast": "dense"}
 CALIBRATIONS = ("shrinkage", "student", "quantile", "conformal")  # see references/calibration.py
 
 
@@ -27,7 +29,8 @@ class DetectorConfig:
 
     class_name: str | None = None  # noun for the prompts when predict() names none; None says "object"
     scales: tuple[int, ...] | None = None  # window sides in patches; None takes the backbone's, () the picture as a whole only
-    text_maps: str = "windows"  # where the words look: "windows", exact (WinCLIP), or "dense", in one pass; see backbones/towers.py
+    text_maps: str = "windows"  # where the words look: all "windows" (WinCLIP), from "coarse" to fine, or "dense", in one pass
+    speed: str = "exact"  # of the words of a CLIP: "balanced" takes text_maps "coarse", "fast" takes "dense", where the model has them
     temperature: float | None = None  # softmax temperature of the text score; None takes the backbone's (0.07)
     threshold: float | None = None  # a picture above it is anomalous; None takes the references', else that of words alone
     text_threshold: float | None = None  # that of words alone; None takes the backbone's (CLIP 0.5, as near to either text; lite none)
@@ -67,8 +70,12 @@ class DetectorConfig:
             self._set(
                 "scales", tuple(sorted({_whole("scales", "whole numbers >= 1 (window sides in patches)", side, 1) for side in sides}))
             )
-        if self.text_maps not in ("windows", "dense"):
-            raise _problem("text_maps", "'windows' or 'dense'", self.text_maps)
+        if self.text_maps not in TEXT_MAPS:
+            raise _problem("text_maps", f"one of {', '.join(map(repr, TEXT_MAPS))}", self.text_maps)
+        if self.speed not in SPEEDS:
+            raise _problem("speed", f"one of {', '.join(map(repr, SPEEDS))}", self.speed)
+        if self.speed != "exact" and self.text_maps not in ("windows", SPEEDS[self.speed]):
+            raise ConfigError(f"speed {self.speed!r} takes text_maps {SPEEDS[self.speed]!r}, got {self.text_maps!r} too; leave one out")
         if self.temperature is not None:
             self._set("temperature", _number("temperature", "a finite number > 0", self.temperature, 1e-6, 1e6))
         for name in ("threshold", "text_threshold", "mask_threshold"):
@@ -157,6 +164,7 @@ class Settings(TypedDict, total=False):
     class_name: str | None
     scales: Sequence[int] | None
     text_maps: str
+    speed: str
     temperature: float | None
     threshold: float | None
     text_threshold: float | None

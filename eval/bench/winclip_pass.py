@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
     from vlad.backbones import ClipBackbone, load_backbone
     from vlad.backbones.base import DENSE, Backbone
     from vlad.backbones.preprocessing import preprocess
+    from vlad.scoring.coarse import coarse_to_fine
 
     backbone: Backbone
     if model == "random":
@@ -56,12 +58,22 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
     loaded = memory(backbone.device.type, "VmRSS")
     forget_peak(backbone.device.type)
     backbone.encode_image(pixels[:1], scales=backbone.scales)
-    whole, full, dense = [], [], []
+    vectors = torch.nn.functional.normalize(torch.randn(2, backbone.encode_text(sentences[:1]).shape[1]), dim=1).to(backbone.device)
+
+    def coarse() -> None:
+        images = backbone.encode_image(pixels).image
+        for picture, image in zip(pixels.split(1), images.split(1), strict=True):
+            encode = partial(backbone.encode_some, picture)  # type: ignore[attr-defined]
+            coarse_to_fine(encode, image, vectors, grid=backbone.grid, scales=backbone.scales, temperature=backbone.temperature)
+
+    whole, full, dense, coarser = [], [], [], []
     for _ in range(repeats):
         whole.append(seconds(lambda: backbone.encode_image(pixels)))
         full.append(seconds(lambda: backbone.encode_image(pixels, scales=backbone.scales)))
         if getattr(backbone, "is_dense", False):
             dense.append(seconds(lambda: backbone.encode_image(pixels, scales=(DENSE,))))
+        if hasattr(backbone, "encode_some"):
+            coarser.append(seconds(coarse))
     peak = memory(backbone.device.type, "VmHWM")
     text = seconds(lambda: backbone.encode_text(sentences))
     return {
@@ -69,6 +81,7 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
         "whole": statistics.median(whole) / batch,
         "full": statistics.median(full) / batch,
         "dense": statistics.median(dense) / batch if dense else None,
+        "coarse": statistics.median(coarser) / batch if coarser else None,
         "text": text,
         "loaded": loaded,
         "peak": peak,
@@ -128,8 +141,10 @@ def main() -> None:
     names = (("batch", 6), ("whole picture", 15), ("with windows", 14), ("windows", 9), ("to float32, 1", 15), ("loaded", 9), ("peak", 8))
     print("dtype".ljust(10) + "".join(name.rjust(width) for name, width in names) + "242 sentences".rjust(15))
     for (dtype, batch), row in rows.items():
-        if row["dense"] is not None:
-            print(f"{dtype}, batch {batch}: dense maps {row['dense']:.3f} s, 1 / {row['full'] / row['dense']:.1f} of the time with windows")
+        for name in ("coarse", "dense"):
+            if row[name] is not None:
+                share = f"1 / {row['full'] / row[name]:.1f} of the time with windows"
+                print(f"{dtype}, batch {batch}: {name} maps {row[name]:.3f} s, {share}")
         share = 1 - row["whole"] / row["full"]
         print(
             f"{dtype:<10}{batch:>6}{row['whole']:>13.3f} s{row['full']:>12.3f} s{share:>9.0%}{row['full'] / base:>14.2f}x"

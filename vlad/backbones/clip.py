@@ -94,20 +94,31 @@ class ClipBackbone:
         for some in pixels.split(self.chunk):
             embedded = self.tower.embed(some.to(self.device, self.dtype))
             if dense_scale is not None:
-                image, last, dense = self.tower.encode_dense(embedded, self.dense_attention, -dense_scale)
+                image, last, dense = self.tower.encode_dense(embedded, self.dense_attention, -dense_scale, patches=patches)
                 windows[dense_scale].append(dense.flatten(1, -2))
             else:
                 image, last = self.tower.encode(embedded)
             images.append(image.float())
             for scale, embeddings in self.tower.encode_windows(embedded, [scale for scale in scales if scale > DENSE]).items():
                 windows[scale].append(embeddings.float())
-            if patches:
+            if patches and last is not None:
                 tokens.append(last.float())
         return ImageEmbeddings(
             image=torch.cat(images),
             windows={scale: torch.cat(parts) for scale, parts in windows.items()},
             patches=torch.cat(tokens) if patches else None,
         )
+
+    @torch.inference_mode()
+    def encode_some(self, pixels: Tensor, scale: int, which: Tensor) -> Tensor:
+        """Some windows of preprocessed pictures (N, 3, h, w): (N, W, D), float32.
+
+        Args:
+            scale: window side in patches.
+            which: (W,) int64, their numbers in row-major order at stride 1.
+        """
+        embedded = (self.tower.embed(some.to(self.device, self.dtype)) for some in pixels.split(self.chunk))
+        return torch.cat([self.tower.encode_some(tokens, scale, which) for tokens in embedded]).float()
 
     @torch.inference_mode()
     def encode_text(self, sentences: Sequence[str]) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,6 +100,12 @@ class Encoder:
         backbone = self.patch_backbone or self.joint
         assert backbone is not None
         return backbone.preprocessing.size
+
+    def some_windows(self, picture: np.ndarray, scale: int, which: Tensor) -> Tensor:
+        """Those windows (W,) of one picture uint8 (H, W, 3) in the joint space, (1, W, D); of a joint backbone that has `encode_some`."""
+        joint: Any = self.joint
+        found: Tensor = joint.encode_some(preprocess([picture], joint.preprocessing), scale, which)
+        return found
 
     def see(self, pictures: Sequence[np.ndarray], *, scales: Sequence[int] = (), patches: bool = False, text: bool = True) -> list[View]:
         """Views of pictures uint8 (H, W, 3): windows of the `scales`, patch tokens with `patches`, joint embeddings with `text`. A patch

@@ -53,9 +53,15 @@ class Tower:
         encode = self._subset_encoder(tokens)
         return {scale: encode(self._subset(scale, tokens.device)) for scale in scales}
 
-    def encode_dense(self, tokens: Tensor, attention: str = "v", layers: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def encode_some(self, tokens: Tensor, scale: int, which: Tensor) -> Tensor:
+        """Those windows (W,) of a scale, by their numbers in row-major order: (N, W, D)."""
+        return self._subset_encoder(tokens)(self._subset(scale, tokens.device)[which])
+
+    def encode_dense(
+        self, tokens: Tensor, attention: str = "v", layers: int = 0, *, patches: bool = True
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """`encode`, and an embedding of each patch (N, P, D) in the joint space, unit vectors, from the same pass; with `layers` those of
-        each of so many last blocks (N, L, P, D).
+        each of so many last blocks (N, L, P, D). Without `patches` None stands for the final patch tokens, which saves time.
 
         Raises:
             BackboneError: this tower has none.
@@ -118,7 +124,9 @@ class OpenClipTower(Tower):
         """Blocks that have dense embeddings: the last half."""
         return len(self.blocks) - len(self.blocks) // 2 if self._standard and len(self.blocks) > 1 else 0
 
-    def encode_dense(self, tokens: Tensor, attention: str = "v", layers: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    def encode_dense(
+        self, tokens: Tensor, attention: str = "v", layers: int = 0, *, patches: bool = True
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Dense patch embeddings by a second path beside the last half of the blocks (CLIP Surgery, arXiv 2304.05653; CLIP-AD's SDP,
         2311.00453; AnoCLIP, 2308.15939). The query-key attention of a CLIP's last blocks mixes what is far apart, which is why its patch
         tokens do not speak the language of its text; what it gathers for each place is right where places are compared by their values.
@@ -131,7 +139,7 @@ class OpenClipTower(Tower):
             attention: "v": values with values; "qkv": the mean of what queries with queries, keys with keys and values with values gather.
         """
         if not self.is_dense:
-            return super().encode_dense(tokens, attention, layers)
+            return super().encode_dense(tokens, attention, layers, patches=patches)
         half = len(self.blocks) // 2
         wanted = layers or _DENSE_LAYERS
         if layers > self.dense_layers:
@@ -144,12 +152,15 @@ class OpenClipTower(Tower):
             parts = dict(zip("qkv", _qkv(block, block.ln_1(x)).chunk(3, dim=-1), strict=True))
             gathered = [_attention(block, parts[kind], parts[kind], parts["v"]) for kind in attention]
             dense = dense + block.ls_1(torch.stack(gathered).mean(0))
-            x = block(x)
+            if patches or number < len(self.blocks) - 1:
+                x = block(x)
             if number >= len(self.blocks) - wanted:
                 seen.append(F.normalize(self._project(self.visual.ln_post(dense[:, self.prefix :])).float(), dim=-1))
-        pooled, patches = self.visual._pool(x)
         dense = torch.stack(seen, dim=1) if layers else F.normalize(torch.stack(seen).mean(0), dim=-1)
-        return self._project(pooled), patches, dense
+        if not patches:
+            return self._project(self.visual.ln_post(self._last_block(self.blocks[-1], x))), None, dense
+        pooled, last = self.visual._pool(x)
+        return self._project(pooled), last, dense
 
     def _project(self, pooled: Tensor) -> Tensor:
         return pooled if self.visual.proj is None else pooled @ self.visual.proj

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from vlad.config import CALIBRATIONS
+from vlad.config import CALIBRATIONS, SPEEDS, TEXT_MAPS
 from vlad.errors import ConfigError, ImageReadError, VladWarning
 from vlad.scoring.methods import NAMES as SCORERS
 from vlad.untrusted import printable
@@ -132,9 +132,17 @@ class DetectorOptions:
     text_maps: Annotated[
         str | None,
         _optional(
-            metavar="windows|dense",
-            callback=_one_of(("windows", "dense")),
-            help="Where the words of a CLIP look: exact windows, or dense patches in one pass, many times faster.  [default: windows]",
+            metavar="windows|coarse|dense",
+            callback=_one_of(TEXT_MAPS),
+            help="Where the words of a CLIP look: all windows, from coarse to fine, or dense patches in one pass.  [default: windows]",
+        ),
+    ] = None
+    speed: Annotated[
+        str | None,
+        _optional(
+            metavar="exact|balanced|fast",
+            callback=_one_of(tuple(SPEEDS)),
+            help="Of the words of a CLIP: balanced looks from coarse to fine, fast at dense patches.  [default: exact]",
         ),
     ] = None
     rarity: Rarity = None

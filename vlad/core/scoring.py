@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from vlad.backbones.base import DENSE
 from vlad.backbones.encoder import Encoder
-from vlad.config import DetectorConfig, Settings
-from vlad.errors import ConfigError
+from vlad.config import SPEEDS, DetectorConfig, Settings
+from vlad.errors import ConfigError, warn
 from vlad.pictures.reading import ImageSource, Reader
 from vlad.prediction import Prediction
 from vlad.prompts.ensemble import PromptEnsemble
@@ -63,8 +63,7 @@ class Scoring:
                 raise ConfigError(
                     f"scales {self.scales} do not fit on {joint.name}, whose grid has {joint.grid[0]} x {joint.grid[1]} patches"
                 )
-        if config.text_maps == "dense" and not getattr(joint, "is_dense", False):
-            raise ConfigError(f"text_maps 'dense' needs a CLIP whose image tower is open_clip's own ViT, {backbone.name} has none")
+        self.text_maps = self._choose_text_maps(joint)
         self.later: LaterPatches | None = None
         self.scorer = self._choose_scorer(self.encoder)
         self.fit_report = FitReport()
@@ -74,6 +73,21 @@ class Scoring:
         self._calibrations: dict[Conditions, Calibration | None] = {}
         self._labels: Labels | None = None
         self._labels_under: dict[Conditions, Labels] = {}
+
+    def _choose_text_maps(self, joint: Backbone | None) -> str:
+        config = self.config
+        wanted = config.text_maps if config.speed == "exact" else SPEEDS[config.speed]
+        is_there = {"windows": True, "coarse": hasattr(joint, "encode_some"), "dense": getattr(joint, "is_dense", False)}[wanted]
+        if wanted == "coarse" and len(self.scales) < 2:
+            is_there = False
+        if is_there or (config.speed != "exact" and joint is None):
+            return wanted if is_there else "windows"
+        if config.speed != "exact":
+            warn(f"speed={config.speed!r} changes nothing: {self.backbone.name} has no {wanted} maps; its maps take all windows")
+            return "windows"
+        if wanted == "coarse":
+            raise ConfigError(f"text_maps 'coarse' needs a CLIP and windows of two scales, got {self.backbone.name}, scales {self.scales}")
+        raise ConfigError(f"text_maps 'dense' needs a CLIP whose image tower is open_clip's own ViT, {self.backbone.name} has none")
 
     def _choose_scorer(self, encoder: Encoder) -> str:
         scorer = self.config.scorer or encoder.advice.scorer
@@ -274,16 +288,17 @@ class Scoring:
         if joint is not None and (memory is None or self.text_weight > 0 or reports_text or self.encoder.patch_backbone is None):
             advice = self.encoder.text_advice
             by_layer = None
-            if config.text_maps == "dense" and self.prompts.vectors is not None and self._text is not None:
+            if self.text_maps == "dense" and self.prompts.vectors is not None and self._text is not None:
                 by_layer = self._text.by_layer(self.prompts.vectors)
             text = TextSide(
                 self.text_vectors(class_name),
                 joint.grid,
-                self.scales if config.text_maps != "dense" else (DENSE,) if by_layer is None else (-len(by_layer),),
+                self.scales if self.text_maps != "dense" else (DENSE,) if by_layer is None else (-len(by_layer),),
                 self.temperature,
                 noun=self.prompts.noun(class_name or self.config.class_name),
                 prompts=self.prompts.fingerprint,
                 by_layer=by_layer,
+                is_coarse=self.text_maps == "coarse",
                 rarity=advice.rarity if config.rarity is None else config.rarity,
                 rarity_centre=advice.rarity_centre,
             )

@@ -414,6 +414,7 @@ def conditions_from(values: Values) -> Conditions:
         temperature=values.number("temperature", 0, optional=True),
         rarity=values.number("rarity", 0, default=None, optional=True),
         search=values.text("search", default=None, optional=True),
+        text_maps=values.text("text_maps", default=None, optional=True),
         **texts,
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -50,6 +51,7 @@ class TextSide:
         white_level: of pictures of 16 bits.
         tile_long: whether pictures far from square are looked at in tiles.
         adapt: what is matched to the references before pictures are looked at.
+        is_coarse: windows are looked at from coarse to fine; see `vlad.scoring.coarse`.
         by_layer: unit vectors (L, 2, D) for dense maps of the last L blocks, None without.
         rarity: weight of rarity inside the picture.
         rarity_centre: the rarity that speaks neither for nor against an anomaly.
@@ -62,6 +64,7 @@ class TextSide:
     noun: str = ""
     prompts: str = ""
     by_layer: Tensor | None = None
+    is_coarse: bool = False
     rarity: float = 0.0
     rarity_centre: float = 0.25
 
@@ -107,6 +110,7 @@ class Conditions:
         roi, ignore: where is looked.
         rarity: weight of rarity inside the picture; None beside references, where it plays no part.
         search: how the nearest normal token is looked for; None where that is exact.
+        text_maps: "coarse" where windows are looked at from coarse to fine.
         text_weight: weight of the text score. Where it is 0 the words decide nothing, and all below is None.
         scales, temperature, prompts, noun: windows, softmax temperature, fingerprint of the prompt set and class name of the text score.
     """
@@ -127,6 +131,7 @@ class Conditions:
     tile_long: bool = False
     adapt: str | None = None
     search: str | None = None
+    text_maps: str | None = None
 
     def changed(self, before: Conditions) -> list[str]:
         """Each field that differs from `before`, as "NAME=NOW instead of BEFORE"."""
@@ -202,6 +207,7 @@ class PictureScorer:
             ignore=None if self.roi is None else self.roi.ignore,
             rarity=None if text is None or self.memory is not None else text.rarity,
             search=None if self.memory is None else self.memory.search,
+            text_maps="coarse" if text is not None and text.is_coarse else None,
             white_level=self.white_level,
             tile_long=self.tile_long,
             adapt=None if self.light is None else "exposure",
@@ -249,7 +255,7 @@ class PictureScorer:
     def _score(self, parts: list[Part], maps: bool, without: int | None, words: bool = False) -> list[Scored]:
         """Score each part as a whole, in one batch; with `words` also by text without a weight."""
         weight = 1.0 if self.memory is None else self.text_weight
-        scales = set(self.text.scales if self.text is not None and maps and weight > 0 else ())
+        scales = set(self.text.scales if self.text is not None and maps and weight > 0 and not self.text.is_coarse else ())
         scales |= set(() if self.memory is None else self.memory.scales)
         # Without a weight, text alone is no reason for a pass of its own.
         patches = self.memory is not None or (self.text is not None and self.text.rarity > 0)
@@ -263,7 +269,7 @@ class PictureScorer:
         from vlad.scoring.base import mean_of_top
 
         height, width = part[0].shape[:2]
-        text = self._score_text(view, maps and weight > 0)
+        text = self._score_text(view, part[0], maps and weight > 0)
         score, anomaly_map, parts = 0.0, None, {}
         if text is not None:
             parts = {"text_image": float(text.image)} | {_named(scale): float(values.max()) for scale, values in text.scales.items()}
@@ -293,11 +299,16 @@ class PictureScorer:
             parts["map_max"] = parts.pop("text_map_max") if is_text_alone else float(anomaly_map.max())
         return Scored(score, anomaly_map, parts, view.embedding.cpu().numpy())
 
-    def _score_text(self, view: View, with_windows: bool) -> TextScores | None:
+    def _score_text(self, view: View, picture: np.ndarray, with_windows: bool) -> TextScores | None:
         from vlad.scoring.text import score_text
 
         if self.text is None or view.image is None:
             return None
+        if self.text.is_coarse and with_windows:
+            from vlad.scoring.coarse import coarse_to_fine
+
+            how: dict[str, Any] = {"grid": self.text.grid, "scales": self.text.scales, "temperature": self.text.temperature}
+            return coarse_to_fine(partial(self.encoder.some_windows, picture), view.image, self.text.vectors, **how)
         windows = {scale: values for scale, values in view.windows.items() if with_windows and scale in self.text.scales}
         of = self.text
         return score_text(view.image, windows, of.vectors, grid=of.grid, temperature=of.temperature, by_layer=of.by_layer)
