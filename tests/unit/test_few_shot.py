@@ -116,6 +116,16 @@ class TestAnyKind:
             assert np.array_equal(a.embedding, b.embedding)
 
 
+def test_a_fit_tells_how_far_it_is(lite, good):
+    steps: list[tuple[str, int, int]] = []
+    AnomalyDetector(lite, rotations=1).fit(good[:4], on_progress=lambda *step: steps.append(step))
+    assert steps == [
+        *(("read", number, 0) for number in range(1, 5)),
+        *(("look", number, 4) for number in range(1, 5)),
+        *(("compare", number, 4) for number in range(1, 5)),
+    ]
+
+
 class TestDistances:
     def test_a_reference_has_distance_zero(self, lite, good):
         detector = AnomalyDetector(lite, rotations=1).fit(good[:3])

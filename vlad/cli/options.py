@@ -320,7 +320,8 @@ def fit(detector: AnomalyDetector, references: list[str], quiet: bool, roles: Ro
         if not quiet:
             warnings.filterwarnings("ignore", ".*is a guess and can be far off", VladWarning)  # said below
         try:
-            detector.fit(found)
+            with progress(quiet) as show:
+                detector.fit(found, on_progress=show)
         except ImageReadError as error:  # beside what was not found at all
             raise ImageReadError("; ".join([*failed, str(error)][:3])) from error
     if not quiet:
@@ -405,7 +406,7 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
     terminal, else nothing."""
     from tqdm import tqdm
 
-    phases = {"look": "looking", "turn": "turning", "compare": "comparing"}
+    phases = {"read": "reading", "look": "looking", "turn": "turning", "compare": "comparing"}
     bar: tqdm[Any] | None = None
     phase_shown = ""
 
@@ -413,7 +414,7 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
         nonlocal bar, phase_shown
         if phase != phase_shown:  # each phase has a speed of its own, and so its own time left
             close()
-            bar = tqdm(desc=phases[phase], total=of, unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False)
+            bar = tqdm(desc=phases[phase], total=of or None, unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False)
             phase_shown = phase
         if bar is not None:
             bar.update(done - bar.n)

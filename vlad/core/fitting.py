@@ -33,6 +33,7 @@ class Fitting(Stored):
         *,
         class_name: str | None = None,
         on_error: Literal["warn", "raise"] = "warn",
+        on_progress: Callable[[str, int, int], None] | None = None,
     ) -> Self:
         """Remember normal pictures; from here on pictures are compared with them, and the threshold comes from them.
 
@@ -43,6 +44,8 @@ class Fitting(Stored):
             references: good pictures of the same kind of part, 1 to some 1,000; paths, folders, or whatever `read_image` takes.
             class_name: noun for the prompts from now on; None keeps the detector's.
             on_error: an unreadable reference is named in a warning and left out ("warn"), or raises its ImageReadError ("raise").
+            on_progress: called with the phase ("read", "look", "compare"), and how many of how many pictures are done; the latter is 0
+                where nobody knows.
 
         Returns:
             The detector itself. `fit_report` then says what was left out and what is odd; so do warnings.
@@ -54,7 +57,7 @@ class Fitting(Stored):
         config = self.config if class_name is None else replace(self.config, class_name=class_name)
         with self._as_before_if_it_fails():
             memory, references = self._new_memory(references)
-            self._remember(memory, references, on_error, config)
+            self._remember(memory, references, on_error, config, on_progress=on_progress)
         return self
 
     def fit_unlabelled(
@@ -237,10 +240,12 @@ class Fitting(Stored):
         sorted_out: Sorted | None = None,
         *,
         keep_labels: bool = False,
+        on_progress: Callable[[str, int, int], None] | None = None,
     ) -> None:
         """Add references to a memory, calibrate it under `config` and take both. What was sorted out before goes into the report."""
         scorer = self._scorer(memory=memory, class_name=config.class_name)
-        report = fit_memory(memory, self.encoder, scorer, references, on_error=on_error, read=self._reader_for(memory))
+        how: dict[str, Any] = {"on_error": on_error, "read": self._reader_for(memory), "on_progress": on_progress}
+        report = fit_memory(memory, self.encoder, scorer, references, **how)
         if sorted_out is not None:
             report = replace(report, left_out=(*sorted_out.failed, *report.left_out), stood_out=sorted_out.stood_out)
         self._adopt(memory, report, config, keep_labels=keep_labels)
@@ -271,7 +276,7 @@ class Fitting(Stored):
         if len(found.kept) > MANY and config.coreset is None and memory.takes_coreset:
             config = replace(config, coreset=CORESET)
             memory = ReferenceMemory(replace(memory.settings, coreset=CORESET))
-        self._remember(memory, found.kept, on_error, config, found)
+        self._remember(memory, found.kept, on_error, config, found, on_progress=on_progress)
 
     def _adopt(self, memory: ReferenceMemory, report: FitReport, config: DetectorConfig, *, keep_labels: bool) -> None:
         """Take a memory that was calibrated under `config`, and say what there is to say. Labels are kept where references were added or

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,11 +26,20 @@ if TYPE_CHECKING:
     from vlad.backbones.encoder import Encoder
     from vlad.scoring.pictures import PictureScorer
 
+Progress = Callable[[str, int, int], None]
+_Item = TypeVar("_Item")
 _KEPT_BYTES = 512 * 2**20  # decoded pictures are kept up to here while fitting; more are read again when they are needed
 
 
 def fit_memory(
-    memory: ReferenceMemory, encoder: Encoder, scorer: PictureScorer, sources: Any, *, on_error: str = "warn", read: Reader = DEFAULT_READER
+    memory: ReferenceMemory,
+    encoder: Encoder,
+    scorer: PictureScorer,
+    sources: Any,
+    *,
+    on_error: str = "warn",
+    read: Reader = DEFAULT_READER,
+    on_progress: Progress | None = None,
 ) -> FitReport:
     """Add the pictures of `sources` to `memory` and calibrate it anew. The order of the pictures never matters.
 
@@ -41,6 +50,7 @@ def fit_memory(
         sources: pictures, folders, or a mixture; see `read_image`.
         on_error: an unreadable picture is reported ("warn") or raises its ImageReadError ("raise").
         read: how pictures are read.
+        on_progress: called with the phase ("read", "look", "compare") and how many of how many pictures are done; 0 where nobody knows.
 
     Raises:
         ImageReadError: no picture could be read, or one could not and `on_error` is "raise".
@@ -55,6 +65,7 @@ def fit_memory(
     given: dict[str, int] = {}
     ranks: dict[str, str] = {}
     seen = _Seen(scorer.white_level)
+    told = on_progress or (lambda *_: None)
     looks: dict[str, Appearance] = {}
     for number, source in enumerate(each_picture(sources, failed, on_error, normal=True)):
         try:
@@ -74,6 +85,7 @@ def fit_memory(
             ranks[reference.sha256] = reference.sha256 if scorer.roi is None else fingerprint(scorer.roi.cut(picture)[0])
             looks[reference.sha256] = measure(picture if scorer.roi is None else scorer.roi.cut(picture)[0])
             seen.keep(reference, picture)
+        told("read", number + 1, 0)
     if not found and not duplicates:
         if failed:
             raise (
@@ -88,11 +100,11 @@ def fit_memory(
         if memory.settings.adapt is not None and memory.light is None:
             memory.light = mean_light(list(looks.values()))
             scorer = replace(scorer, light=memory.light)
-        memory.add(((reference, seen.again(reference)) for reference in ordered), encoder, scorer.parts)
+        memory.add(_counted(((one, seen.again(one)) for one in ordered), "look", len(ordered), told), encoder, scorer.parts)
         memory.appearances |= {number: looks[one.sha256] for number, one in memory.references.items() if one.sha256 in looks}
         if memory.settings.foreground and memory.foreground is None:
             notes.append("the part does not stand out from its background clearly enough; the whole picture is looked at")
-    notes += calibrate(memory, scorer, seen=seen)
+    notes += calibrate(memory, scorer, seen=seen, on_progress=told)
     notes += _odd(memory, given)
     return FitReport(tuple(failed), tuple(duplicates), tuple(notes))
 
@@ -130,7 +142,9 @@ def recalibrated(memory: ReferenceMemory, scorer: PictureScorer) -> ReferenceMem
     return other
 
 
-def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | None = None) -> list[str]:
+def calibrate(
+    memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | None = None, on_progress: Progress | None = None
+) -> list[str]:
     """Score every reference as if it were none; slightly changed and mirrored views if there is only one, and
     slightly changed ones beside them if there are few.
 
@@ -150,7 +164,8 @@ def calibrate(memory: ReferenceMemory, scorer: PictureScorer, *, seen: _Seen | N
         scored = (one for shown in pictures for one in scorer.score([shown], without=without))
         return [(one.score, float(one.map.max())) for one in scored if one.map is not None]
 
-    for number, reference in memory.references.items():
+    references = memory.references.items()
+    for number, reference in references if on_progress is None else _counted(references, "compare", len(references), on_progress):
         try:
             picture = seen.again(reference)
         except ImageReadError:
@@ -188,6 +203,13 @@ def _odd(memory: ReferenceMemory, given: Mapping[str, int]) -> list[str]:
         names[number] = Named(reference.path or (expression if place is None else f"reference {place}"), expression)
     note = odd_note({number: image for number, (image, _) in memory.scores.items()}, names)
     return [] if note is None else [note]
+
+
+def _counted(items: Iterable[_Item], phase: str, count: int, told: Progress) -> Iterator[_Item]:
+    """The items; `told` hears of each that is done with."""
+    for done, item in enumerate(items, start=1):
+        yield item
+        told(phase, done, count)
 
 
 class _Seen:
