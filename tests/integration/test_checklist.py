@@ -95,7 +95,7 @@ def test_one_question_without_an_answer_costs_no_other(monkeypatch):
     backend, steps = Counter(), []
     letters = backend.letters
 
-    def faltering(messages, options):
+    def faltering(messages, options, *, limits=None):
         if "blue" in messages[-1].parts[-1]:
             raise VlmError("busy")
         return letters(messages, options)
@@ -126,7 +126,7 @@ def test_a_letter_that_is_always_preferred_is_no_verdict(monkeypatch):
     """The options change places from wording to wording, so a model that says B to everything says nothing."""
     backend = Counter()
     checklist = write_checklist(backend, [tray(3)] * 2, wordings=3)
-    monkeypatch.setattr(backend, "letters", lambda messages, letters: {"A": 0.2, "B": 0.8})
+    monkeypatch.setattr(backend, "letters", lambda messages, letters, *, limits=None: {"A": 0.2, "B": 0.8})
     result = check(backend, checklist, tray(3))
     assert result.score == pytest.approx(0.5) and result.failed == ()
 

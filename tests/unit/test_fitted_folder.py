@@ -44,7 +44,7 @@ def folder(fitted, tmp_path):
 def test_what_is_in_it(folder):
     config = json.loads((folder / "config.json").read_text())
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "memory.safetensors", "text_vectors.safetensors"]
-    assert config["format_version"] == 4 and len(config["memory"]["references"]) == 3 and config["settings"]["class_name"] == "washer"
+    assert config["format_version"] == 5 and len(config["memory"]["references"]) == 3 and config["settings"]["class_name"] == "washer"
     assert {"vlad_version", "model", "prompts"} <= config.keys() and len(config["memory"]["calibration"]["image_scores"]) == 3
 
 

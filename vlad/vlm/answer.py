@@ -116,7 +116,7 @@ class Evidence:
         exhibits: pictures for a VLM, the whole picture first; empty for the describer.
         detector: model that made score and places.
         undecided: why there is no verdict, as of `Prediction`.
-        is_anomalous: `Prediction.pred_label`.
+        is_anomalous: `Prediction.pred_label`; None leaves it to score and threshold.
     """
 
     image_path: str | None
@@ -137,7 +137,10 @@ class Evidence:
     @property
     def verdict(self) -> Verdict:
         """The detector's."""
-        return "undecided" if self.is_anomalous is None else "anomalous" if self.is_anomalous else "normal"
+        if self.threshold is None:
+            return "undecided"
+        is_anomalous = self.score > self.threshold if self.is_anomalous is None else self.is_anomalous
+        return "anomalous" if is_anomalous else "normal"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, without the pictures' pixels."""
