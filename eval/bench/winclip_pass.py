@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
     def coarse() -> None:
         images = backbone.encode_image(pixels).image
         for picture, image in zip(pixels.split(1), images.split(1), strict=True):
-            encode = partial(backbone.encode_some, picture)  # type: ignore[attr-defined]
+            encode = backbone.some_windows(picture)  # type: ignore[attr-defined]
             coarse_to_fine(encode, image, vectors, grid=backbone.grid, scales=backbone.scales, temperature=backbone.temperature)
 
     whole, full, dense, coarser = [], [], [], []
@@ -72,7 +71,7 @@ def measure(model: str, device: str, dtype: str, batch: int, repeats: int) -> di
         full.append(seconds(lambda: backbone.encode_image(pixels, scales=backbone.scales)))
         if getattr(backbone, "is_dense", False):
             dense.append(seconds(lambda: backbone.encode_image(pixels, scales=(DENSE,))))
-        if hasattr(backbone, "encode_some"):
+        if hasattr(backbone, "some_windows"):
             coarser.append(seconds(coarse))
     peak = memory(backbone.device.type, "VmHWM")
     text = seconds(lambda: backbone.encode_text(sentences))

@@ -110,15 +110,16 @@ class ClipBackbone:
         )
 
     @torch.inference_mode()
-    def encode_some(self, pixels: Tensor, scale: int, which: Tensor) -> Tensor:
-        """Some windows of preprocessed pictures (N, 3, h, w): (N, W, D), float32.
+    def some_windows(self, pixels: Tensor) -> Callable[[int, Tensor], Tensor]:
+        """A function that embeds some windows of one preprocessed picture (1, 3, h, w): from a scale and their numbers (W,), int64, in
+        row-major order at stride 1, to (1, W, D), float32."""
+        encode = self.tower.some_windows(self.tower.embed(pixels.to(self.device, self.dtype)))
 
-        Args:
-            scale: window side in patches.
-            which: (W,) int64, their numbers in row-major order at stride 1.
-        """
-        embedded = (self.tower.embed(some.to(self.device, self.dtype)) for some in pixels.split(self.chunk))
-        return torch.cat([self.tower.encode_some(tokens, scale, which) for tokens in embedded]).float()
+        def some(scale: int, which: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return encode(scale, which).float()
+
+        return some
 
     @torch.inference_mode()
     def encode_text(self, sentences: Sequence[str]) -> Tensor:

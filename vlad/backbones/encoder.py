@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -101,10 +101,10 @@ class Encoder:
         assert backbone is not None
         return backbone.preprocessing.size
 
-    def some_windows(self, picture: np.ndarray, scale: int, which: Tensor) -> Tensor:
-        """Those windows (W,) of one picture uint8 (H, W, 3) in the joint space, (1, W, D); of a joint backbone that has `encode_some`."""
+    def some_windows(self, picture: np.ndarray) -> Callable[[int, Tensor], Tensor]:
+        """What embeds some windows of one picture uint8 (H, W, 3), see `ClipBackbone.some_windows`; of a joint backbone that has it."""
         joint: Any = self.joint
-        found: Tensor = joint.encode_some(preprocess([picture], joint.preprocessing), scale, which)
+        found: Callable[[int, Tensor], Tensor] = joint.some_windows(preprocess([picture], joint.preprocessing))
         return found
 
     def see(self, pictures: Sequence[np.ndarray], *, scales: Sequence[int] = (), patches: bool = False, text: bool = True) -> list[View]:

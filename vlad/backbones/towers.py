@@ -53,9 +53,10 @@ class Tower:
         encode = self._subset_encoder(tokens)
         return {scale: encode(self._subset(scale, tokens.device)) for scale in scales}
 
-    def encode_some(self, tokens: Tensor, scale: int, which: Tensor) -> Tensor:
-        """Those windows (W,) of a scale, by their numbers in row-major order: (N, W, D)."""
-        return self._subset_encoder(tokens)(self._subset(scale, tokens.device)[which])
+    def some_windows(self, tokens: Tensor) -> Callable[[int, Tensor], Tensor]:
+        """A function from a scale and the numbers (W,) of windows in row-major order to their embeddings (N, W, D)."""
+        encode = self._subset_encoder(tokens)
+        return lambda scale, which: encode(self._subset(scale, tokens.device)[which])
 
     def encode_dense(
         self, tokens: Tensor, attention: str = "v", layers: int = 0, *, patches: bool = True
@@ -149,11 +150,11 @@ class OpenClipTower(Tower):
             x = block(x)
         dense, seen = x, []
         for number, block in enumerate(self.blocks[half:], start=half):
-            parts = dict(zip("qkv", _qkv(block, block.ln_1(x)).chunk(3, dim=-1), strict=True))
+            parts = dict(zip("qkv", _qkv(block, block.ln_1(x)).chunk(3, dim=-1), strict=True))  # of both paths
             gathered = [_attention(block, parts[kind], parts[kind], parts["v"]) for kind in attention]
             dense = dense + block.ls_1(torch.stack(gathered).mean(0))
             if patches or number < len(self.blocks) - 1:
-                x = block(x)
+                x = _after_attention(block, x, _attention(block, parts["q"], parts["k"], parts["v"]))
             if number >= len(self.blocks) - wanted:
                 seen.append(F.normalize(self._project(self.visual.ln_post(dense[:, self.prefix :])).float(), dim=-1))
         dense = torch.stack(seen, dim=1) if layers else F.normalize(torch.stack(seen).mean(0), dim=-1)

@@ -77,7 +77,7 @@ class Scoring:
     def _choose_text_maps(self, joint: Backbone | None) -> str:
         config = self.config
         wanted = config.text_maps if config.speed == "exact" else SPEEDS[config.speed]
-        is_there = {"windows": True, "coarse": hasattr(joint, "encode_some"), "dense": getattr(joint, "is_dense", False)}[wanted]
+        is_there = {"windows": True, "coarse": hasattr(joint, "some_windows"), "dense": getattr(joint, "is_dense", False)}[wanted]
         if wanted == "coarse" and len(self.scales) < 2:
             is_there = False
         if is_there or (config.speed != "exact" and joint is None):

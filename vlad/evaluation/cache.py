@@ -135,7 +135,7 @@ class CachedBackbone(_Cached):
 
     def __getattr__(self, name: str) -> Any:
         """What the model itself knows beyond the protocol, such as how many tokens a sentence has."""
-        if name in ("count_tokens", "most_tokens", "is_dense", "dense_layers", "encode_some"):
+        if name in ("count_tokens", "most_tokens", "is_dense", "dense_layers", "some_windows"):
             return getattr(self._backbone, name)
         raise AttributeError(name)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from vlad.backbones.grid import window_indices
 from vlad.scoring.text import TextScores, anomaly_probability
 
-WARM = 0.25  # share of the patches that are looked at more closely, the warmest
+WARM = 0.2  # share of the patches that are looked at more closely, the warmest
 _TINY = 1e-12
 
 

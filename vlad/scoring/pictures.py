@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -308,7 +307,7 @@ class PictureScorer:
             from vlad.scoring.coarse import coarse_to_fine
 
             how: dict[str, Any] = {"grid": self.text.grid, "scales": self.text.scales, "temperature": self.text.temperature}
-            return coarse_to_fine(partial(self.encoder.some_windows, picture), view.image, self.text.vectors, **how)
+            return coarse_to_fine(self.encoder.some_windows(picture), view.image, self.text.vectors, **how)
         windows = {scale: values for scale, values in view.windows.items() if with_windows and scale in self.text.scales}
         of = self.text
         return score_text(view.image, windows, of.vectors, grid=of.grid, temperature=of.temperature, by_layer=of.by_layer)
