@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,8 @@ from vlad.references.unlabelled import MutualSettings
 if TYPE_CHECKING:
     from vlad.detector import AnomalyDetector
     from vlad.prediction import Prediction
+
+_BEHIND = 4  # samples that may be in the making
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,8 +332,22 @@ def _run_unit(
         maps=settings.maps,
         on_error="return",
     )
-    for picture, result in zip(pictures, results, strict=True):
-        yield _sample(unit, picture, result, dataset, writer)
+    coming: deque[Future[Sample]] = deque()
+    failed: BaseException | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="vlad-samples") as pool:  # pixels are counted while the next picture is looked at
+        try:
+            for picture, result in zip(pictures, results, strict=True):
+                coming.append(pool.submit(_sample, unit, picture, result, dataset, writer))
+                if len(coming) > _BEHIND:
+                    yield coming.popleft().result()
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # those before it are not lost, to an interruption neither
+            failed = error
+        for one in coming:
+            yield one.result()
+    if failed is not None:
+        raise failed
 
 
 def _sample(unit: Unit, picture: Picture, result: Prediction | ImageReadError, dataset: Dataset, writer: SampleWriter) -> Sample:

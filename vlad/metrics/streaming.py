@@ -92,7 +92,12 @@ def count_pixels(
         raise MetricError(f"expected a map and a mask (H, W) of one shape, got {scores.shape} and {numbers.shape}")
     if n_regions > np.iinfo(np.uint16).max:
         raise MetricError(f"expected at most 65,535 regions in a mask, got {n_regions}; is it a mask?")
-    keys, counts = np.unique(numbers.astype(np.int64).ravel() * BINS + bin_of(scores).ravel(), return_counts=True)
+    bins, numbers = bin_of(scores).ravel(), numbers.ravel()
+    is_inside = numbers > 0
+    normal = np.bincount(bins[~is_inside], minlength=BINS)  # without sorting a million pixels
+    there = np.flatnonzero(normal)
+    keys, counts = np.unique(numbers[is_inside].astype(np.int64) * BINS + bins[is_inside], return_counts=True)
+    keys, counts = np.concatenate([there, keys]), np.concatenate([normal[there], counts])
     return PictureCounts((keys % BINS).astype(np.uint16), counts.astype(np.uint32), (keys // BINS).astype(np.uint16), full)
 
 
