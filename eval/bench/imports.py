@@ -31,6 +31,7 @@ ROOMS = (
     "history",
     "monitor",
     "vlm",
+    "deploy",
     "core",
     "detector",
     "together",

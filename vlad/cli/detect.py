@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -157,6 +157,7 @@ def detect(
     options.check_out(out, found)
 
     from vlad.cli.results import ResultWriter
+    from vlad.deploy.spec import is_exported
     from vlad.prediction import FILE_KINDS, FILES
     from vlad.references.adapting import ENOUGH, FEWEST, LIMIT, MEMORY
     from vlad.together import Adapting
@@ -169,33 +170,55 @@ def detect(
     if not kinds or (save is not None and not maps and "json" not in kinds):
         without = "" if maps else " without maps"
         raise ConfigError(f"--save {save!r} leaves nothing to write{without}; name json or others of {', '.join(FILE_KINDS)}")
-    detector = made_of.load(quiet, references=bool(references))
-    if cache is not None:
-        from vlad.evaluation.cache import on_cache
-
-        detector = on_cache(detector, cache)
-    failed = options.compare_with(detector, references, quiet)
-    if expect_anomalous is not None and (watch or mutual is False or (mutual is None and detector.memory is not None)):
-        raise ConfigError("--expect-anomalous is for pictures that are judged by each other; leave it out, or add --mutual")
-    if adapt and (detector.memory is None or detector.labels is not None or detector.config.threshold is not None or mutual):
-        raise ConfigError(
-            "--adapt moves the threshold of references; give --references or a fitted --model, no labels, no --threshold and no --mutual"
-        )
+    failed: list[str] = []
     follow = None
-    if adapt is not False:
-        follow = Adapting(limit=adapt_limit or LIMIT, memory=adapt_memory or MEMORY, fewest=FEWEST if adapt else ENOUGH)
+    if is_exported(made_of.model):
+        given: dict[str, Any] = {
+            "--references": references,
+            "--watch": watch,
+            "--mutual": mutual,
+            "--expect-anomalous": expect_anomalous,
+            "--adapt": adapt,
+        }
+        given |= {"--adapt-limit": adapt_limit, "--adapt-memory": adapt_memory, "--cache": cache}
+        named = [*(name for name, value in given.items() if value), *sorted(set(made_of.settings) - {"threshold"})]
+        if named:
+            raise ConfigError(f"{made_of.model} is an exported detector, which is as it was exported; leave {', '.join(named)} out")
+        judge, name = _exported(
+            Path(made_of.model), found, made_of.threshold, maps=maps, batch_size=batch_size, keep_images=out is not None
+        )
+    else:
+        detector = made_of.load(quiet, references=bool(references))
+        if cache is not None:
+            from vlad.evaluation.cache import on_cache
+
+            detector = on_cache(detector, cache)
+        failed = options.compare_with(detector, references, quiet)
+        if expect_anomalous is not None and (watch or mutual is False or (mutual is None and detector.memory is not None)):
+            raise ConfigError("--expect-anomalous is for pictures that are judged by each other; leave it out, or add --mutual")
+        if adapt and (detector.memory is None or detector.labels is not None or detector.config.threshold is not None or mutual):
+            raise ConfigError(
+                "--adapt moves the threshold of references; give --references or a fitted --model, and no labels, --threshold or --mutual"
+            )
+        if adapt is not False:
+            follow = Adapting(limit=adapt_limit or LIMIT, memory=adapt_memory or MEMORY, fewest=FEWEST if adapt else ENOUGH)
+        name = detector.model_name
+
+        def judge(writer: ResultWriter) -> None:
+            if watch:
+                _watch(detector, watch, writer, out, follow, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
+                return
+            how: dict[str, Any] = {"maps": maps, "batch_size": batch_size, "quiet": quiet, "keep_images": out is not None}
+            _detect(detector, found, writer, follow, mutual, group_by, expect_anomalous, **how)
+
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     printed = "" if as_lines else output_format.value
-    writer = ResultWriter(found, out, printed, model=detector.model_name, quiet=quiet, go_on=watch is not None, kinds=kinds)
+    writer = ResultWriter(found, out, printed, model=name, quiet=quiet, go_on=watch is not None, kinds=kinds)
     try:
         with writer:
             for item, problem in unreadable.items():
                 writer.add_error(item, problem)
-            if watch:
-                _watch(detector, watch, writer, out, follow, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
-            else:
-                how: dict[str, Any] = {"maps": maps, "batch_size": batch_size, "quiet": quiet, "keep_images": out is not None}
-                _detect(detector, found, writer, follow, mutual, group_by, expect_anomalous, **how)
+            judge(writer)
     except KeyboardInterrupt:
         typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
@@ -275,6 +298,20 @@ def _detect(
             )
             for path, result in zip(paths, results, strict=True):
                 writer.add(path, result)
+
+
+def _exported(folder: Path, found: list[Path], threshold: float | None, **how: Any) -> tuple[Callable[[ResultWriter], None], str]:
+    """What judges pictures with an exported detector, which needs no torch, and its name."""
+    from vlad.deploy.runtime import ExportedDetector
+
+    exported = ExportedDetector(folder)
+
+    def judge(writer: ResultWriter) -> None:
+        results = exported.predict_iter(found, threshold=threshold, on_error="return", **how)
+        for path, result in zip(found, results, strict=True):
+            writer.add(path, result)
+
+    return judge, exported.model_name
 
 
 def _note(folder: Path | None, count: int) -> str:

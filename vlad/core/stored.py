@@ -154,6 +154,7 @@ class Stored(Scoring):
                 setting would need the references to be seen again and they cannot be.
             WeightsNotFoundError: the weights of its model are not at hand.
         """
+        from vlad.deploy.spec import is_exported
         from vlad.persistence import (
             check_unchanged,
             read_state,
@@ -165,6 +166,8 @@ class Stored(Scoring):
         )
 
         folder = Path(folder)
+        if is_exported(folder):
+            raise ConfigError(f"{folder} is an exported detector; run it by vlad.deploy.runtime.ExportedDetector({str(folder)!r})")
         state = read_state(folder)
         saved = restore_prompts(folder, state)
         options: dict[str, Any] = {"device": device, "dtype": dtype, "cache_dir": cache_dir}

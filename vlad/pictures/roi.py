@@ -76,6 +76,11 @@ class Roi:
         look = "everywhere" if self.look is None else in_short(self.look)
         return look if self.ignore is None else f"{look} but not {in_short(self.ignore)}"
 
+    @property
+    def is_box(self) -> bool:
+        """Whether all that counts is one box."""
+        return self.ignore is None and self.look is not None and ";" not in self.look and not self.look.startswith(_MASK)
+
     def mask(self, size: tuple[int, int]) -> np.ndarray:
         """bool (H, W) of a picture of that size, True where it counts; read-only.
 

@@ -177,7 +177,7 @@ class ReferenceMemory:
         from vlad.scoring.nearest import MemoryBank
 
         if isinstance(bank, MemoryBank):
-            bank.is_exact = self.settings.search == "exact"
+            bank.is_exact = self.search is None
 
     def settle(self, count: int) -> None:
         """Choose the number of rotations for `count` references, unless it is given or was chosen before.

@@ -71,9 +71,7 @@ class GaussianBank:
             raise ConfigError("there is no normal picture to compare with; fit() at least one")
         rows = self._chosen(tokens)
         self._check(rows)
-        if self._fitted is None:
-            self._fitted = _fit(torch.cat([seen.view(-1, *rows.shape) for seen in self._tokens.values()]))
-        mean, factors = self._fitted
+        mean, factors = self.fitted(len(rows))
         white = torch.linalg.solve_triangular(factors, (rows - mean)[..., None], upper=False)[..., 0]
         return white.square().sum(-1).mul_(FLOOR / 4).clamp_(max=1)
 
@@ -92,8 +90,13 @@ class GaussianBank:
     def _chosen(self, tokens: Tensor) -> Tensor:
         """(P, D) of unit tokens (P, C); fewer channels than wanted are all taken."""
         unit = F.normalize(tokens, dim=-1)
-        order = torch.randperm(tokens.shape[-1], generator=torch.Generator().manual_seed(0))
-        return unit[:, order[: self.channels].sort().values.to(unit.device)]
+        return unit[:, chosen_channels(tokens.shape[-1], self.channels).to(unit.device)]
+
+    def fitted(self, places: int) -> tuple[Tensor, Tensor]:
+        """Means (P, D) and lower Cholesky factors (P, D, D) at so many places."""
+        if self._fitted is None:
+            self._fitted = _fit(torch.cat([seen.view(-1, places, seen.shape[1]) for seen in self._tokens.values()]))
+        return self._fitted
 
     def _check(self, rows: Tensor) -> None:
         check_width(rows, next(iter(self._tokens.values())).shape[1])
@@ -103,6 +106,12 @@ class GaussianBank:
                 "scorer 'gaussian' compares place with place and needs pictures of the same framing; this picture has "
                 f"{len(rows)} patches, the references have {counts}; use scorer 'nearest'"
             )
+
+
+def chosen_channels(width: int, count: int) -> Tensor:
+    """The channels (D,) that are compared of so many."""
+    order = torch.randperm(width, generator=torch.Generator().manual_seed(0))
+    return order[:count].sort().values
 
 
 def _fit(tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,1 @@
+"""Detectors out of Python: exported to ONNX or OpenVINO, and run there without torch."""

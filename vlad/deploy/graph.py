@@ -1,0 +1,245 @@
+"""A detector as one module from pixels to score and map, made of the very functions that score pictures.
+
+Axes: N pictures, P patches, Q = N * P tokens, C channels, D joint embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlad.backbones.base import DENSE
+from vlad.backbones.clip import ClipBackbone
+from vlad.backbones.lite.backbone import LiteBackbone
+from vlad.backbones.timm import TimmBackbone
+from vlad.errors import ConfigError
+from vlad.scoring.base import PATCHES, window_bank
+from vlad.scoring.text import score_text
+from vlad.scoring.windows import upsample, windows_to_patches
+
+if TYPE_CHECKING:
+    from vlad.scoring.pictures import PictureScorer
+
+SCORERS = ("nearest", "winclip", "subspace", "gaussian")
+
+
+class ScoringGraph(nn.Module):
+    """Pixels (N, 3, h, w), preprocessed, to a dictionary of tensors: what `OUTPUTS` names of it.
+
+    Outputs: "score" (N,) and "map" (N, rows, cols), both in [0, 1]; "embedding" (N, E), the picture as a unit vector. Where the map is made
+    of several, they come as well, because they are joined after upsampling: "text_map", "rarity_map", "reference_map". "text_image" and
+    "reference" (N,) are partial scores.
+
+    Args:
+        scorer: with what the detector scores, its memory included.
+        size: (h, w) of the pixels.
+
+    Raises:
+        ConfigError: something of it cannot be exported.
+    """
+
+    def __init__(self, scorer: PictureScorer, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.text, self.top_share, self.weight = scorer.text, scorer.top_share, scorer.text_weight
+        memory: Any = scorer.memory
+        self.method = None if memory is None else memory.method
+        if self.method not in (None, *SCORERS):
+            raise ConfigError(f"scorer {self.method!r} cannot be exported; use {', '.join(SCORERS)}")
+        encoder = scorer.encoder
+        self.joint: Any = encoder.joint
+        self.patches: Any = encoder.patch_backbone
+        needs_joint = self.patches is None or memory is None or (self.text is not None and self.weight > 0)
+        if not needs_joint:
+            self.text = None
+        if needs_joint and self.patches is not None and memory is not None:
+            raise ConfigError("words of a CLIP beside a patch backbone take a second input; set text_weight=0, or leave one out")
+        if self.text is not None and self.text.is_coarse:
+            raise ConfigError("windows from coarse to fine depend on the picture and cannot be exported; use speed 'exact' or 'fast'")
+        self.banks = {} if memory is None else {name: _frozen_bank(bank, memory) for name, bank in memory.banks.items()}
+        self.scales = () if memory is None else tuple(memory.scales)
+        self.size = size
+        used = (self.joint if needs_joint else None, self.patches)
+        modules = [getattr(one, name) for one in used for name in ("model", "trunk") if hasattr(one, name)]
+        if isinstance(self.joint, LiteBackbone) and needs_joint:
+            modules += [member.head for member in self.joint.members]
+        self.models = nn.ModuleList(modules)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """See the class."""
+        image, windows, tokens, grid = self._encode(pixels)
+        found: dict[str, Tensor] = {"embedding": _whole(tokens)}
+        weight = 1.0 if self.method is None else self.weight
+        score, maps = pixels.new_zeros(len(pixels)), {}
+        text = None
+        if self.text is not None and image is not None and weight > 0:
+            of = self.text
+            text = score_text(image, {scale: values for scale, values in windows.items() if scale in of.scales}, of.vectors, grid=of.grid,
+                              temperature=of.temperature, by_layer=of.by_layer)  # fmt: skip
+            found["text_image"] = text.image
+            score = weight * text.image
+            if text.multi_scale is not None:
+                maps["text_map"] = text.multi_scale.unflatten(1, of.grid)
+        if self.method is None and self.text is not None and self.text.rarity > 0:
+            from vlad.scoring.rarity import rarity
+
+            rare = rarity(tokens, grid)
+            found["rarity"] = _top_mean(rare, self.top_share)
+            score = self.text.with_rarity(score, found["rarity"])
+            maps["rarity_map"] = rare.unflatten(1, grid)
+        if self.method is not None:
+            distances, reference = self._compare(tokens, windows, grid)
+            found["reference"] = reference
+            score = score + (1 - weight) * reference
+            maps["reference_map"] = distances.unflatten(1, grid)
+        found["score"] = score
+        found["map"] = self._fused(maps, weight)
+        return found | (maps if len(maps) > 1 else {})
+
+    def _fused(self, maps: dict[str, Tensor], weight: float) -> Tensor:
+        """One map for whoever reads no other; the finest grid where there are several."""
+        rows = max(one.shape[1] for one in maps.values())
+        cols = max(one.shape[2] for one in maps.values())
+        fine = {}
+        for name, one in maps.items():
+            grid = (int(one.shape[1]), int(one.shape[2]))
+            fine[name] = one if grid == (rows, cols) else upsample(one.flatten(1), grid, (rows, cols))
+        if "rarity_map" in fine and self.text is not None:
+            return self.text.with_rarity(fine["text_map"], fine["rarity_map"]) if "text_map" in fine else fine["rarity_map"]
+        if "reference_map" not in fine:
+            return fine["text_map"]
+        return (1 - weight) * fine["reference_map"] + (weight * fine["text_map"] if "text_map" in fine else 0)
+
+    def _encode(self, pixels: Tensor) -> tuple[Tensor | None, dict[int, Tensor], Tensor, tuple[int, int]]:
+        """Joint embedding (N, D), windows, patch tokens (N, P, C) and their grid."""
+        if self.patches is not None and self.method is not None:
+            tokens, grid = _timm_tokens(self.patches, pixels)
+            return None, {}, tokens, grid
+        scales = set(self.scales)
+        if self.text is not None and (self.method is None or self.weight > 0):
+            scales |= set(self.text.scales)
+        if isinstance(self.joint, LiteBackbone):
+            seen = self.joint._encode_one(pixels, sorted(scales), True)
+            assert seen.patches is not None
+            return seen.image, seen.windows, seen.patches, self.joint.grid
+        tower, windows = self.joint.tower, {}
+        embedded = tower.embed(pixels)
+        dense = next((scale for scale in scales if scale <= DENSE), None)
+        if dense is None:
+            image, last = tower.encode(embedded)
+        else:
+            image, last, values = tower.encode_dense(embedded, self.joint.dense_attention, -dense)
+            windows[dense] = values.flatten(1, -2)
+        windows |= tower.encode_windows(embedded, sorted(scale for scale in scales if scale > DENSE))
+        return image, windows, last, self.joint.grid
+
+    def _compare(self, tokens: Tensor, windows: dict[int, Tensor], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Distances (N, P) from the references, and the score (N,); as of `Method.compare`."""
+        count = tokens.shape[0]
+        if self.method == "gaussian":
+            distances = torch.stack([self.banks[PATCHES].distances(one) for one in tokens.unbind(0)])
+            return distances, _top_mean(distances, self.top_share)
+        patch = self.banks[PATCHES].distances(tokens.flatten(0, 1)).view(count, -1)
+        if self.method != "winclip":
+            return patch, _top_mean(patch, self.top_share)
+        of_windows = [
+            windows_to_patches(self.banks[window_bank(scale)].distances(windows[scale].flatten(0, 1)).view(count, -1), grid, scale)
+            for scale in self.scales
+        ]
+        distances = torch.stack([patch, *of_windows]).mean(0)
+        return distances, distances.amax(1)
+
+
+class _Gaussian(nn.Module):
+    """`GaussianBank` with the inverse factors worked out, because ONNX solves no triangles."""
+
+    def __init__(self, bank: Any, memory: Any) -> None:
+        from vlad.scoring.gaussian import FLOOR, chosen_channels
+
+        super().__init__()
+        self.floor = FLOOR
+        self.channels = chosen_channels(len(next(iter(memory.embeddings.values()))), bank.channels)
+        self.mean, factors = bank.fitted(math.prod(memory.grid))
+        identity = torch.eye(factors.shape[-1], dtype=torch.float64).expand(factors.shape)
+        self.inverse = torch.linalg.solve_triangular(factors.double(), identity, upper=False).float()
+
+    def distances(self, tokens: Tensor) -> Tensor:
+        """(P,) of tokens (P, C)."""
+        rows = F.normalize(tokens, dim=-1)[:, self.channels]
+        white = torch.einsum("pij,pj->pi", self.inverse, rows - self.mean)
+        return (white.square().sum(-1) * (self.floor / 4)).clamp(max=1)
+
+
+def _frozen_bank(bank: Any, memory: Any) -> Any:
+    """A bank whose search is exact and can be traced; the detector's own is left alone."""
+    from vlad.scoring.gaussian import GaussianBank
+    from vlad.scoring.nearest import MemoryBank
+
+    if isinstance(bank, GaussianBank):
+        return _Gaussian(bank, memory)
+    other = bank.copy()
+    if isinstance(other, MemoryBank):
+        other.is_exact = True
+        _ = other.rows  # joined now
+    else:
+        other.distances(torch.zeros(1, len(next(iter(other._sums.values())))))  # fitted now
+    return other
+
+
+def _top_mean(values: Tensor, share: float) -> Tensor:
+    """As `mean_of_top`, of each row of (N, P)."""
+    return values.topk(max(1, round(share * values.shape[1])), dim=1).values.mean(1)
+
+
+def _whole(tokens: Tensor) -> Tensor:
+    """The unit mean (N, C) of unit tokens (N, P, C), as `View.embedding`."""
+    return F.normalize(F.normalize(tokens, dim=2).mean(1), dim=1)
+
+
+def _timm_tokens(backbone: TimmBackbone, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    maps = backbone.model.forward_intermediates(
+        pixels, indices=list(backbone.layers), norm=backbone._is_vit and backbone.norm, stop_early=True, intermediates_only=True
+    )
+    merged = backbone._merge([stage.float() for stage in maps])
+    return merged.flatten(2).transpose(1, 2), (int(merged.shape[2]), int(merged.shape[3]))
+
+
+def input_size(scorer: PictureScorer, shown: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width that a picture is resized to, and those of the input, which may be padded, for pictures of (H, W)."""
+    patches: Any = scorer.encoder.patch_backbone
+    if patches is not None and scorer.memory is not None:
+        height, width = patches._size(*shown)
+        multiple = patches._multiple
+        return (height, width), (math.ceil(height / multiple) * multiple, math.ceil(width / multiple) * multiple)
+    joint: Any = scorer.encoder.joint
+    return (joint.preprocessing.size,) * 2, (joint.preprocessing.size,) * 2
+
+
+@contextmanager
+def baked_positions(graph: ScoringGraph) -> Iterator[None]:
+    """Inside, the position embeddings of a timm ViT are those of the graph's input size, computed once, and no part of the graph."""
+    from timm.models import vision_transformer
+
+    backbone = graph.patches
+    model = None if backbone is None or not backbone._is_vit else backbone.model
+    if model is None or getattr(model, "pos_embed", None) is None or not hasattr(vision_transformer, "resample_abs_pos_embed"):
+        yield
+        return
+    before, resample = model.pos_embed, vision_transformer.resample_abs_pos_embed
+    grid = tuple(side // backbone._multiple for side in graph.size)
+    prefix = 0 if getattr(model, "no_embed_class", False) else model.num_prefix_tokens
+    baked = resample(before.detach(), new_size=list(grid), old_size=list(model.patch_embed.grid_size), num_prefix_tokens=prefix)
+    model.pos_embed = nn.Parameter(baked, requires_grad=False)
+    vision_transformer.resample_abs_pos_embed = lambda posemb, *_, **__: posemb
+    try:
+        yield
+    finally:
+        model.pos_embed, vision_transformer.resample_abs_pos_embed = before, resample
+
+
+__all__ = ["SCORERS", "ClipBackbone", "ScoringGraph", "baked_positions", "input_size"]
