@@ -73,7 +73,8 @@ class ScoringGraph(nn.Module):
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
         """See the class."""
         image, windows, tokens, grid = self._encode(pixels)
-        found: dict[str, Tensor] = {"embedding": _whole(tokens)}
+        by_words = image is not None and self.method is None and self.text is not None and self.text.rarity == 0
+        found: dict[str, Tensor] = {"embedding": F.normalize(image, dim=1) if by_words and image is not None else _whole(tokens)}
         weight = 1.0 if self.method is None else self.weight
         score, maps = pixels.new_zeros(len(pixels)), {}
         text = None
