@@ -41,6 +41,7 @@ ROOMS = (
     "output",
     "evaluation",
     "app",
+    "serve",
     "cli",
     "__main__",
 )

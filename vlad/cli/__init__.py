@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from vlad import __version__
-from vlad.cli import ask, calibrate, checklist, demo, detect, doctor, eval, export, fit, prompts, references
+from vlad.cli import ask, calibrate, checklist, demo, detect, doctor, eval, export, fit, prompts, references, serve
 from vlad.disk import FULL, cannot_write
 from vlad.errors import OutputError, VladError, VladWarning
 from vlad.untrusted import printable
@@ -40,6 +40,7 @@ app.command(name="ask")(ask.ask)
 app.add_typer(checklist.app, name="checklist")
 app.add_typer(eval.app, name="eval")
 app.command(name="demo")(demo.demo)
+app.command(name="serve")(serve.serve)
 app.add_typer(prompts.app, name="prompts")
 app.command(name="doctor")(doctor.doctor)
 

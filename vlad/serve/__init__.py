@@ -1,0 +1,1 @@
+"""Detectors behind HTTP for other programs, without a page: `vlad serve`."""
