@@ -109,13 +109,14 @@ def build(models: Models, *, limits: ServeLimits | None = None, keys: Keys | Non
             raise HTTPException(401, "a key is needed: Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
         return owner
 
-    async def read(upload: UploadFile) -> tuple[str, np.ndarray | ImageReadError]:
+    async def read(upload: UploadFile, white_level: int | None) -> tuple[str, np.ndarray | ImageReadError]:
         name = (upload.filename or "picture").replace("\\", "/").rpartition("/")[2][:200]
         data = await upload.read(limits.file_bytes + 1)
         if len(data) > limits.file_bytes:
             return name, ImageReadError(f"{name}: larger than {limits.file_bytes:,} bytes")
         try:
             how: dict[str, Any] = {"max_pixels": limits.pixels, "seconds": limits.reading_seconds, "wait": limits.seconds}
+            how["white_level"] = white_level
             return name, await run_in_threadpool(reader.read, data, **how)
         except ImageReadError as error:
             return name, ImageReadError(f"{name}: {str(error).removeprefix('bytes: ')}")
@@ -147,10 +148,12 @@ def build(models: Models, *, limits: ServeLimits | None = None, keys: Keys | Non
         name = model or (models.names[0] if len(models.names) == 1 else "")
         if name not in models.names:
             raise HTTPException(404, f"there is no model {name!r}; served are {', '.join(models.names)}")
-        if len(file) > limits.files:
-            raise HTTPException(413, f"{len(file)} files are more than {limits.files} in one request")
+        if len(file) > (most := min(limits.files, limits.waiting)):
+            raise HTTPException(413, f"{len(file)} files are more than {most} in one request")
+        detector: Any = await run_in_threadpool(models.get, name)
+        white_level = getattr(getattr(detector, "reader", None), "white_level", None)
         options: dict[str, Any] = {"maps": maps} | ({} if threshold is None else {"threshold": threshold})
-        pictures = [await read(one) for one in file]
+        pictures = [await read(one, white_level) for one in file]
         results = await asyncio.gather(*(judged(label, picture, name, options) for label, picture in pictures))
         for result in results:
             verdict = "error" if "error" in result else {True: "anomalous", False: "normal", None: "undecided"}[result["pred_label"]]
