@@ -112,7 +112,7 @@ class TestAnswers:
             assert good["pred_score"] == detector.predict(pictures[0]).pred_score
             strict = client.post("/v1/detect", files={"file": ("a.png", png(pictures[3]))}, data={"threshold": "0.0001", "maps": "false"})
             assert strict.json()["results"][0]["pred_label"] is True and strict.json()["results"][0]["threshold_source"] == "user"
-            assert client.get("/v1/models").json() == {"models": [{"name": "gear", "is_loaded": True}]}
+            assert client.get("/v1/models").json() == {"models": [{"name": "gear", "is_loaded": True, "problem": None}]}
             assert client.get("/readyz").status_code == 200 and client.get("/healthz").json()["status"] == "ok"
             told = client.get("/metrics").text
             assert 'vlad_pictures_total{model="gear",verdict="anomalous"} 2.0' in told
@@ -133,6 +133,22 @@ class TestAnswers:
             kind = {"content-type": "multipart/form-data; boundary=a"}
             assert client.post("/v1/detect", content=iter([b"x" * 50_000] * 3), headers=kind).status_code in (400, 413), "without a length"
             assert client.post("/v1/detect", files={"file": png(flat(9))}, data={"threshold": "2"}).status_code == 422
+            typo = client.post("/v1/detect", files={"file": png(flat(9))}, data={"treshold": "0.1"})
+            assert typo.status_code == 422 and "there is no field 'treshold'" in typo.json()["detail"]
+            nameless = client.post("/v1/detect", data={"file": "PNG not a file"})
+            assert nameless.status_code == 422 and "not a file" not in nameless.text and "go as files" in nameless.json()["detail"]
+        with served(Fake(), limits=ServeLimits(waiting=2)) as client:
+            three = client.post("/v1/detect", files=[("file", png(flat(9)))] * 3)
+            assert three.status_code == 413 and "3 files are more than 2" in three.json()["detail"], "they would never have a place"
+
+    def test_a_crash_is_counted_and_told_without_its_words(self, monkeypatch, capsys):
+        fake = Fake()
+        monkeypatch.setattr(fake, "predict", lambda *_, **__: 1 / 0)
+        with TestClient(build(Models({"part": Path("none")}, make=lambda _: fake)), raise_server_exceptions=False) as client:
+            answer = client.post("/v1/detect", files={"file": png(flat(9))})
+            assert answer.status_code == 500 and answer.json() == {"detail": "an internal error; the log of the service has it"}
+            assert 'vlad_requests_total{status="500"} 1.0' in client.get("/metrics").text
+        assert "ZeroDivisionError" in capsys.readouterr().err
 
     def test_keys(self, tmp_path):
         key, line = new_key("line_3")
@@ -277,9 +293,10 @@ class TestModels:
         assert models.get("a").model_name == "2"
         replace(tmp_path / "config.json", "3")
         assert models.get("a").model_name == "2", "what cannot be loaded replaces nothing"
+        assert models.problems == {"a": "half written"}
         assert models.get("a").model_name == "2" and len(made) == 3
-        replace(tmp_path / "config.json", "4")
-        assert models.get("a").model_name == "4"
+        (tmp_path / "memory.safetensors").write_text("the rest of a copy that was under way")
+        assert models.get("a").model_name == "4" and models.problems == {}, "any file that changes has it tried again"
 
     def test_names(self, folder, tmp_path):
         assert named([str(folder), f"other={folder}"]) == {"gear": folder, "other": folder}
@@ -301,19 +318,25 @@ def replace(path: Path, text: str) -> None:
 
 class TestRecords:
     def test_every_result_is_written_and_told_until_it_is_heard(self, tmp_path):
-        heard, refused = [], threading.Event()
+        heard, asked = [], []
 
         class Hook(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                if not refused.is_set():
-                    refused.set()
+                asked.append(body["file"])
+                if len(asked) == 1:
+                    self.wfile.write(b"garbage\r\n\r\n")
+                    self.close_connection = True
+                    return
+                if len(asked) == 2:
                     self.send_response(503)
+                elif body["file"] == "1.png":
+                    self.send_response(400)
                 else:
                     heard.append(body["file"])
                     self.send_response(200)
                 self.end_headers()
-                if len(heard) == 3:
+                if len(heard) == 2:
                     all_heard.set()
 
             def log_message(self, *_) -> None:
@@ -331,12 +354,19 @@ class TestRecords:
         assert all_heard.wait(LIMIT)
         records.close()
         server.shutdown()
-        assert heard == ["0.png", "1.png", "2.png"] and Records(path).untold == 0
+        assert asked == ["0.png"] * 3 + ["1.png", "2.png"] and heard == ["0.png", "2.png"], "one that is refused for good holds up no other"
+        assert records.refused == 1
         with sqlite3.connect(path) as database:
             rows = database.execute("select file, pred_score, pred_label from results order by id").fetchall()
         assert rows == [("0.png", 0.5, 1), ("1.png", None, None), ("2.png", None, None)]
         with pytest.raises(ConfigError, match="a webhook must be an http or https URL"):
             Records(path, "ftp://x")
+        with pytest.raises(ConfigError, match="a webhook must be an http or https URL"):
+            Records(path, "http://user name:bad port/x")
+        path.unlink()
+        quiet.add([{"time": "t", "model": "a", "file": "9.png"}])
+        with sqlite3.connect(path) as database:
+            assert database.execute("select file from results").fetchall() == [("9.png",)], "a file that was moved away is made anew"
 
     def test_with_the_service(self, tmp_path):
         records = Records(tmp_path / "results.sqlite")

@@ -24,7 +24,7 @@ from vlad.deploy.check import compare
 from vlad.deploy.exporting import export
 from vlad.deploy.runtime import ExportedDetector
 from vlad.deploy.spec import Spec, is_exported
-from vlad.errors import ConfigError, ImageReadError, VladWarning
+from vlad.errors import ConfigError, ImageReadError, OutputError, VladWarning
 from vlad.synthetic import ProductLine
 
 ROOT = Path(__file__).parents[2]
@@ -158,7 +158,7 @@ class TestWhatCannotBe:
         detector = AnomalyDetector(lite)
         with pytest.raises(ConfigError, match="format must be 'onnx' or 'openvino', got 'tflite'"):
             export(detector, tmp_path, kind="tflite")
-        with pytest.raises(ConfigError, match="precision must be 'float32', or with openvino 'float16', got 'float16'"):
+        with pytest.raises(ConfigError, match="precision 'float16' is written for OpenVINO alone"):
             export(detector, tmp_path, precision="float16")
         with pytest.raises(ConfigError, match="knows no words and has no references"):
             export(AnomalyDetector(vit()), tmp_path)
@@ -191,6 +191,20 @@ class TestFolder:
             ExportedDetector(folder)
         with pytest.raises(ConfigError, match="holds no exported detector"):
             ExportedDetector(tmp_path)
+
+    def test_an_export_that_fails_leaves_the_one_before(self, lite, good, exported, tmp_path, monkeypatch):
+        folder = Path(shutil.copytree(exported, tmp_path / "copy"))
+        monkeypatch.setattr("torch.onnx.export", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OutputError, match="No space left on device"):
+            export(AnomalyDetector(lite, rotations=1).fit(good), folder)
+        assert ExportedDetector(folder).predict(good[0]).pred_label is False
+        assert sorted(path.name for path in folder.iterdir()) == ["detector.json", "model.onnx"]
+
+    def test_the_same_arguments_as_a_detector(self, exported, good):
+        detector = ExportedDetector(exported)
+        assert len(detector.predict(good, batch_size=2)) == 3
+        with pytest.raises(ConfigError, match="threshold must be a number from 0 to 1, got 7"):
+            detector.predict(good, threshold=7)
 
     @pytest.mark.parametrize(
         ("key", "value"),
@@ -267,4 +281,4 @@ finally:
     assert row["pred_score"] == pytest.approx(expected.pred_score, abs=1e-6) and (tmp_path / "results/3_overlay.png").is_file()
     asked = [*run, "detect", tmp_path / "3.png", "--model", tmp_path / "out", "--rotations", "2"]
     refused = subprocess.run(asked, capture_output=True, text=True)
-    assert refused.returncode == 2 and "is an exported detector, which is as it was exported; leave rotations out" in refused.stderr
+    assert refused.returncode == 2 and "is an exported detector, which is as it was exported; leave --rotations out" in refused.stderr

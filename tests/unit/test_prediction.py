@@ -270,6 +270,19 @@ class TestPredict:
         finally:
             type(detector).reader = before
 
+    def test_pictures_before_a_fault_come_first(self, detector, picture_folder):
+        paths = [picture_folder / name for name in ("part_0.png", "part_1.png", "broken.png")]
+
+        def breaks_off():
+            yield from paths[:2]
+            raise KeyError("the camera is gone")
+
+        for images, error in ((paths, VladError), (iter(paths), VladError), (breaks_off(), KeyError)):
+            results = detector.predict_iter(images, batch_size=8)
+            assert [next(results).image_path for _ in range(2)] == list(map(str, paths[:2]))
+            with pytest.raises(error):
+                next(results)
+
     def test_an_unreadable_picture_stands_in_its_place_when_read_ahead(self, detector, picture_folder):
         paths = [picture_folder / name for name in ("part_0.png", "broken.png", "part_1.png")]
         results = detector.predict_iter(paths, batch_size=1)

@@ -181,7 +181,8 @@ def detect(
             "--adapt": adapt,
         }
         given |= {"--adapt-limit": adapt_limit, "--adapt-memory": adapt_memory, "--cache": cache}
-        named = [*(name for name, value in given.items() if value), *sorted(set(made_of.settings) - {"threshold"})]
+        named = [name for name, value in given.items() if value is not None]
+        named += [_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in sorted(set(made_of.settings) - {"threshold"})]
         if named:
             raise ConfigError(f"{made_of.model} is an exported detector, which is as it was exported; leave {', '.join(named)} out")
         judge, name = _exported(
@@ -298,6 +299,9 @@ def _detect(
             )
             for path, result in zip(paths, results, strict=True):
                 writer.add(path, result)
+
+
+_OPTIONS = {"adapt": "--match", "white_level": "--white"}  # of settings that are called otherwise
 
 
 def _exported(folder: Path, found: list[Path], threshold: float | None, **how: Any) -> tuple[Callable[[ResultWriter], None], str]:

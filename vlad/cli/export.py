@@ -69,10 +69,13 @@ def export(
     from vlad.deploy.check import compare
     from vlad.deploy.exporting import export as write
     from vlad.deploy.runtime import ExportedDetector
+    from vlad.deploy.spec import is_exported
     from vlad.detector import AnomalyDetector
 
     if check and no_check:
         raise ConfigError("--check and --no-check exclude each other; leave one out")
+    if is_exported(model):
+        raise ConfigError(f"{model} is an export already; export the detector that it was made of")
     found, failed = options.find(check) if check else ([], [])
     detector = AnomalyDetector.from_pretrained(model, dtype="float32", device="cpu")
     about: dict[str, Any] = {"kind": kind.value, "precision": precision.value, "class_name": class_name, "made_for": _size(made_for)}

@@ -73,13 +73,18 @@ def serve(
         raise VladError(f"vlad serve needs {error.name}; pip install 'vlad-anomaly[serve]'") from error
     from vlad.serve.records import Records
 
+    try:
+        listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on ({error.strerror}); choose another --port, or --host of this machine"
+        ) from None
     records = None if results is None else Records(results, webhook)
     held = Models(folders, most=most_models)
     for name in held.names[:most_models]:
         held.get(name)  # what cannot be loaded is told now
     limits = ServeLimits(waiting=waiting, batch=batch_size, seconds=time_limit)
     app = build(held, limits=limits, keys=known, records=records)
-    listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     port = listening.getsockname()[1]
     if not quiet:
         typer.echo(f"serving {', '.join(held.names)} at http://{host}:{port} (/docs explains)", err=True)

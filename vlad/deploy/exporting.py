@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,8 +52,10 @@ def export(
 
     if kind not in MODEL_FILES:
         raise ConfigError(f"format must be {' or '.join(map(repr, MODEL_FILES))}, got {kind!r}")
-    if precision not in ("float32", "float16") or (precision == "float16" and kind != "openvino"):
-        raise ConfigError(f"precision must be 'float32', or with openvino 'float16', got {precision!r}")
+    if precision not in ("float32", "float16"):
+        raise ConfigError(f"precision must be 'float32' or 'float16', got {precision!r}")
+    if precision == "float16" and kind != "openvino":
+        raise ConfigError("precision 'float16' is written for OpenVINO alone; take it as the format (--format openvino), or 'float32'")
     _check_settings(detector)
     _check_installed(kind)
     scorer = detector._scorer(memory=detector.memory, class_name=class_name)
@@ -68,10 +71,16 @@ def export(
     folder = Path(folder)
     make_folder(folder, "an exported detector is written to")
     try:
-        with baked_positions(graph), _quiet():
-            _write(graph, pixels, outputs, folder, kind, precision)
-        files = sorted(path for path in folder.iterdir() if path.name.startswith("model."))
-        _spec(detector, scorer, kind, precision, class_name, resize, size, shown, outputs, files).write(folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".export-") as place:  # an export that fails leaves the one before
+            new = Path(place)
+            with baked_positions(graph), _quiet():
+                _write(graph, pixels, outputs, new, kind, precision)
+            files = sorted(new.iterdir())
+            _spec(detector, scorer, kind, precision, class_name, resize, size, shown, outputs, files).write(new)
+            for old in folder.glob("model.*"):
+                old.unlink()
+            for path in (*files, new / FILE):
+                path.replace(folder / path.name)
     except OSError as error:
         raise cannot_write(f"the export in {folder}", error) from error
     return folder
@@ -122,9 +131,6 @@ def _quiet() -> Iterator[None]:
 
 def _write(graph: Any, pixels: Any, outputs: tuple[str, ...], folder: Path, kind: str, precision: str) -> None:
     import torch
-
-    for old in folder.glob("model.*"):
-        old.unlink()
 
     class Ordered(torch.nn.Module):
         """The outputs as a tuple, in the order of their names."""

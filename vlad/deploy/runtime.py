@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from vlad.config import DetectorConfig
 from vlad.deploy.spec import FILE, MODEL_FILES, Spec, is_exported
 from vlad.errors import ConfigError, ImageReadError, VladError, noting, warn
 from vlad.pictures.batches import check_reading, is_one_picture, one_ahead, read_batches
@@ -62,6 +63,7 @@ class ExportedDetector:
         self,
         images: Any,
         *,
+        batch_size: int = 8,
         maps: bool = True,
         threshold: float | None = None,
         mask_threshold: float | None = None,
@@ -71,6 +73,7 @@ class ExportedDetector:
         is_one = is_one_picture(images)
         results = self.predict_iter(
             [images] if is_one else images,
+            batch_size=batch_size,
             maps=maps,
             threshold=threshold,
             mask_threshold=mask_threshold,
@@ -91,6 +94,7 @@ class ExportedDetector:
     ) -> Iterator[Any]:
         """See `AnomalyDetector.predict_iter`; pictures are scored one by one, `batch_size` of them are read together."""
         check_reading(batch_size, on_error)
+        DetectorConfig(threshold=threshold, mask_threshold=mask_threshold)  # their ranges
         if is_one_picture(images):
             raise ConfigError("predict_iter takes many pictures, got one; put it into a list, or call predict")
         batches = read_batches(images, batch_size, on_error=on_error, read=self.reader, roi=self.roi)

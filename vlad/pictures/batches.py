@@ -43,9 +43,18 @@ def read_batches(
     time; large pictures fill a batch sooner. A picture of which nothing lies in the `roi` cannot be read either."""
     batch: list[Read] = []
     pixels = 0
-    for source in images:
-        with noting() as notes:
-            picture = _read(source, on_error, read, roi)
+    coming = iter(images)
+    while True:
+        try:
+            source = next(coming)
+            with noting() as notes:
+                picture = _read(source, on_error, read, roi)
+        except StopIteration:
+            break
+        except Exception:  # whatever came before it is not lost
+            if batch:
+                yield batch
+            raise
         batch.append((source, picture, tuple(notes)))
         pixels += picture.size // 3 if isinstance(picture, np.ndarray) else 0
         if len(batch) == batch_size or pixels >= _BATCH_PIXELS:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+from fastapi import FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.concurrency import run_in_threadpool
@@ -23,6 +25,7 @@ from vlad.serve.keys import Keys
 from vlad.serve.models import Models, UnknownModelError
 from vlad.serve.records import Records
 
+_FIELDS = {"file", "model", "threshold", "maps"}
 _BESIDE = 2**16  # bytes of a form beside its files
 _RETRY = 1  # seconds after which somebody who was sent away may ask again
 
@@ -62,6 +65,8 @@ class Metrics:
         self.seconds = Histogram("vlad_request_seconds", "Time from a request to its answer.", buckets=_SECONDS, **of)
         self.waiting = Gauge("vlad_waiting_pictures", "Pictures that wait for the model.", **of)
         self.held = Gauge("vlad_loaded_models", "Models in memory.", **of)
+        self.stale = Gauge("vlad_stale_models", "Models whose folder has changed and could not be taken.", **of)
+        self.refused = Gauge("vlad_refused_results", "Results that the webhook has refused for good.", **of)
         self.untold = Gauge("vlad_untold_results", "Results that the webhook has not heard of.", **of)
 
 
@@ -96,18 +101,7 @@ def build(models: Models, *, limits: ServeLimits | None = None, keys: Keys | Non
             await run_in_threadpool(records.close)
 
     app = FastAPI(title="vlad", version=__version__, description=_DESCRIPTION, lifespan=life, docs_url="/docs", redoc_url=None)
-    app.add_middleware(_BodyLimit, most=limits.files * limits.file_bytes + _BESIDE)
     app.state.batcher = batcher
-
-    def allowed(request: Request) -> str:
-        if keys is None:
-            return ""
-        header = request.headers.get("authorization", "")
-        key = header[7:] if header.lower().startswith("bearer ") else request.headers.get("x-api-key", "")
-        owner = keys.owner(key)
-        if owner is None:
-            raise HTTPException(401, "a key is needed: Authorization: Bearer KEY", headers={"WWW-Authenticate": "Bearer"})
-        return owner
 
     async def read(upload: UploadFile, white_level: int | None) -> tuple[str, np.ndarray | ImageReadError]:
         name = (upload.filename or "picture").replace("\\", "/").rpartition("/")[2][:200]
@@ -127,8 +121,8 @@ def build(models: Models, *, limits: ServeLimits | None = None, keys: Keys | Non
         about = {"file": name, "model": model, "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         if isinstance(picture, ImageReadError):
             return about | {"error": str(picture)}
-        found = await asyncio.wait_for(asyncio.wrap_future(batcher.submit(model, picture, **options)), limits.seconds)
-        if isinstance(found, Exception):
+        found = await asyncio.wrap_future(batcher.submit(model, picture, **options))
+        if isinstance(found, ImageReadError):
             return about | {"error": str(found)}
         assert isinstance(found, Prediction)
         metrics.scores.labels(model).observe(found.pred_score)
@@ -142,7 +136,6 @@ def build(models: Models, *, limits: ServeLimits | None = None, keys: Keys | Non
         model: Annotated[str | None, Form(description="Its name; may be left out where one is served.")] = None,
         threshold: Annotated[float | None, Form(ge=0, le=1, description="A score above it means anomalous; else the model's own.")] = None,
         maps: Annotated[bool, Form(description="Marked places as well as scores.")] = True,
-        owner: Annotated[str, Depends(allowed)] = "",
     ) -> dict[str, Any]:
         """Say whether pictures show an anomaly, and where. Files that cannot be read have an `error` instead of a score."""
         name = model or (models.names[0] if len(models.names) == 1 else "")
@@ -153,20 +146,28 @@ def build(models: Models, *, limits: ServeLimits | None = None, keys: Keys | Non
         detector: Any = await run_in_threadpool(models.get, name)
         white_level = getattr(getattr(detector, "reader", None), "white_level", None)
         options: dict[str, Any] = {"maps": maps} | ({} if threshold is None else {"threshold": threshold})
-        pictures = [await read(one, white_level) for one in file]
-        results = await asyncio.gather(*(judged(label, picture, name, options) for label, picture in pictures))
+        if unknown := sorted(set(await request.form()) - _FIELDS):
+            raise HTTPException(422, f"there is no field {unknown[0]!r}; known are {', '.join(sorted(_FIELDS))}")
+
+        async def both(one: UploadFile) -> dict[str, Any]:
+            label, picture = await read(one, white_level)
+            return await judged(label, picture, name, options)
+
+        async with asyncio.timeout(limits.seconds), asyncio.TaskGroup() as group:  # decoding included; where one fails the others end
+            tasks = [group.create_task(both(one)) for one in file]
+        results = [task.result() for task in tasks]
         for result in results:
             verdict = "error" if "error" in result else {True: "anomalous", False: "normal", None: "undecided"}[result["pred_label"]]
             metrics.pictures.labels(name, verdict).inc()
         if records is not None:
-            await run_in_threadpool(records.add, list(results))
+            await run_in_threadpool(records.add, results)
         return {"model": name, "results": results}
 
     @app.get("/v1/models")
-    async def list_models(owner: Annotated[str, Depends(allowed)] = "") -> dict[str, Any]:
+    async def list_models() -> dict[str, Any]:
         """The models that are served, and which of them are in memory."""
         held = models.held
-        return {"models": [{"name": name, "is_loaded": name in held} for name in models.names]}
+        return {"models": [{"name": name, "is_loaded": name in held, "problem": models.problems.get(name)} for name in models.names]}
 
     @app.get("/healthz")
     async def healthy() -> dict[str, str]:
@@ -184,13 +185,20 @@ def build(models: Models, *, limits: ServeLimits | None = None, keys: Keys | Non
         """For Prometheus."""
         metrics.waiting.set(batcher.waiting)
         metrics.held.set(len(models.held))
-        metrics.untold.set(0 if records is None else await run_in_threadpool(lambda: records.untold))
+        metrics.stale.set(len(models.problems))
+        if records is not None:
+            metrics.untold.set(await run_in_threadpool(lambda: records.untold))
+            metrics.refused.set(await run_in_threadpool(lambda: records.refused))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.middleware("http")
     async def measured(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
         start = time.perf_counter()
-        response = await call(request)
+        try:
+            response = await call(request)
+        except Exception:
+            traceback.print_exc()
+            response = JSONResponse({"detail": "an internal error; the log of the service has it"}, 500)
         if request.url.path == "/v1/detect":
             metrics.requests.labels(str(response.status_code)).inc()
             metrics.seconds.observe(time.perf_counter() - start)
@@ -205,27 +213,46 @@ def build(models: Models, *, limits: ServeLimits | None = None, keys: Keys | Non
             status, headers = (429 if isinstance(error, FullError) else 503), {"Retry-After": str(_RETRY)}
         return JSONResponse({"detail": str(error)}, status, headers=headers)
 
-    @app.exception_handler(asyncio.TimeoutError)
+    @app.exception_handler(TimeoutError)
     async def too_slow(request: Request, error: Exception) -> Response:
         return JSONResponse({"detail": f"no result within {limits.seconds:g} seconds"}, 504)
 
+    @app.exception_handler(ExceptionGroup)
+    async def of_several(request: Request, error: ExceptionGroup) -> Response:
+        first = next((one for one in error.exceptions if isinstance(one, VladError)), None)
+        if first is None:
+            raise error.exceptions[0]
+        return await of_ours(request, first)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        """Without what was sent, which may be a picture."""
+        told = "; ".join(f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+        return JSONResponse({"detail": f"{told[:500]}; pictures go as files in the field 'file'"}, 422)
+
+    app.add_middleware(_Guard, most=limits.files * limits.file_bytes + _BESIDE, keys=keys)
     return app
 
 
-class _BodyLimit:
-    """Ends a request that sends more than it may, as it comes."""
+class _Guard:
+    """Ends a request without a key, or one that sends more than it may, before its body is read to the end."""
 
-    def __init__(self, app: Any, most: int) -> None:
-        self.app, self.most = app, most
+    def __init__(self, app: Any, most: int, keys: Keys | None) -> None:
+        self.app, self.most, self.keys = app, most, keys
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if length.isdigit() and int(length[:20]) > self.most:
-            await JSONResponse({"detail": f"a request of more than {self.most:,} bytes is not read"}, 413)(scope, receive, send)
+        headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if self.keys is not None and scope["path"].startswith("/v1/") and self.keys.owner(_key_of(headers)) is None:
+            about = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+            await JSONResponse({"detail": "a key is needed: Authorization: Bearer KEY"}, 401, headers=about)(scope, receive, send)
+            return
+        length = headers.get(b"content-length", "0")
+        if length.isdecimal() and int(length[:20]) > self.most:
+            await self._too_much(scope, receive, send)
             return
         seen = 0
 
@@ -234,10 +261,22 @@ class _BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self.most:
-                raise HTTPException(413, f"a request of more than {self.most:,} bytes is not read")
+                raise HTTPException(413, self._words)
             return message
 
         await self.app(scope, counted, send)
+
+    @property
+    def _words(self) -> str:
+        return f"a request of more than {self.most:,} bytes is not read"
+
+    async def _too_much(self, scope: Any, receive: Any, send: Any) -> None:
+        await JSONResponse({"detail": self._words}, 413, headers={"Connection": "close"})(scope, receive, send)
+
+
+def _key_of(headers: dict[bytes, str]) -> str:
+    header = headers.get(b"authorization", "")
+    return header[7:] if header.lower().startswith("bearer ") else headers.get(b"x-api-key", "")
 
 
 _DESCRIPTION = "Visual anomalies: is something wrong with a picture, and where. Pictures come as files; addresses are not fetched."

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,7 +39,7 @@ class Loaded:
     """A detector and the state of the folder that it was loaded from."""
 
     detector: Detects
-    state: tuple[int, int]
+    state: tuple[tuple[str, int, int, int], ...]
 
 
 def load(folder: Path) -> Detects:
@@ -60,12 +62,16 @@ class Models:
         folders: by name.
         most: detectors held at once; the one unused for longest goes first.
         make: loads one.
+
+    Attributes:
+        problems: by name, why a folder that has changed could not be taken, so that the detector before still serves.
     """
 
     def __init__(self, folders: dict[str, Path], *, most: int = 4, make: Callable[[Path], Detects] = load) -> None:
         if most < 1:
             raise ConfigError(f"at least one model must be held, got {most}")
         self.folders, self.most, self._make = dict(folders), most, make
+        self.problems: dict[str, str] = {}
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
         self._guard = threading.Lock()
         self._loading = {name: threading.Lock() for name in folders}
@@ -110,11 +116,14 @@ class Models:
                 return now.detector
             try:
                 detector = self._make(folder)
-            except VladError:
+            except VladError as error:
                 if before is None:
                     raise
+                self.problems[name] = str(error)
+                print(f"vlad: model {name!r} is still the one before: {error}", file=sys.stderr)
                 self._keep(name, Loaded(before.detector, state))  # not tried again until the folder changes once more
                 return before.detector
+            self.problems.pop(name, None)
             self._keep(name, Loaded(detector, state))
             return detector
         finally:
@@ -128,15 +137,15 @@ class Models:
                 self._loaded.popitem(last=False)  # whoever still uses it holds it
 
 
-def state_of(folder: Path) -> tuple[int, int]:
-    """Changes when the folder is written anew: a save replaces its configuration last."""
-    for name in ("config.json", "detector.json"):
-        try:
-            seen = (folder / name).stat()
-        except OSError:
-            continue
-        return seen.st_mtime_ns, seen.st_ino
-    return 0, 0
+def state_of(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+    """Names, times, sizes and inodes of the files of a folder: changes whenever one of them is written anew, by whatever program."""
+    found = []
+    with suppress(OSError):
+        for path in folder.iterdir():
+            with suppress(OSError):
+                seen = path.stat()
+                found.append((path.name, seen.st_mtime_ns, seen.st_size, seen.st_ino))
+    return tuple(sorted(found))
 
 
 def named(folders: Iterable[str]) -> dict[str, Path]:

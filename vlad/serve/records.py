@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import sqlite3
+import sys
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +24,8 @@ create table if not exists results (
 """
 _FIRST, _LONGEST = 1.0, 300.0  # seconds between attempts; each waits twice as long as the last
 _SECONDS = 10.0  # of one attempt
+_UNTOLD, _TOLD, _REFUSED = 0, 1, 2
+_LATER = (408, 425, 429)  # of the refusals those that pass
 
 
 class Records:
@@ -36,7 +41,7 @@ class Records:
     """
 
     def __init__(self, path: Path, webhook: str | None = None) -> None:
-        if webhook is not None and not webhook.startswith(("http://", "https://")):
+        if webhook is not None and not _is_url(webhook):
             raise ConfigError(f"a webhook must be an http or https URL, got {webhook!r}")
         self.path, self.webhook = path, webhook
         self._guard = threading.Lock()
@@ -60,6 +65,7 @@ class Records:
         values = [(*(row.get(key) for key in keys), json.dumps(row, ensure_ascii=False)) for row in rows]
         try:
             with self._guard, closing(self._open()) as database, database:
+                database.execute(_TABLES)  # the file may have been moved away, as logs are
                 database.executemany(f"insert into results ({', '.join(keys)}, details) values (?, ?, ?, ?, ?, ?, ?, ?)", values)
         except sqlite3.Error as error:
             raise OutputError(f"{self.path}: results could not be written ({error})") from error
@@ -67,10 +73,21 @@ class Records:
 
     @property
     def untold(self) -> int:
-        """Results that the webhook has not heard of."""
-        with closing(self._open()) as database:
-            (count,) = database.execute("select count(*) from results where told = 0").fetchone()
-        return int(count) if self.webhook is not None else 0
+        """Results that the webhook has not heard of; 0 without one."""
+        return 0 if self.webhook is None else self._count(_UNTOLD)
+
+    @property
+    def refused(self) -> int:
+        """Results that the webhook has refused for good; 0 without one."""
+        return 0 if self.webhook is None else self._count(_REFUSED)
+
+    def _count(self, told: int) -> int:
+        try:
+            with closing(self._open()) as database:
+                (count,) = database.execute("select count(*) from results where told = ?", (told,)).fetchone()
+        except sqlite3.Error:
+            return 0
+        return int(count)
 
     def close(self) -> None:
         """End the thread; what is untold is told after the next start."""
@@ -86,25 +103,43 @@ class Records:
         pause = _FIRST
         while not self._ending.is_set():
             self._news.clear()
-            with closing(self._open()) as database:
-                row = database.execute("select id, details from results where told = 0 order by id limit 1").fetchone()
-            if row is None:
-                self._news.wait()
-                continue
-            if self._post(row[1]):
-                with self._guard, closing(self._open()) as database, database:
-                    database.execute("update results set told = 1 where id = ?", (row[0],))
-                pause = _FIRST
-            else:
-                self._ending.wait(pause)
-                pause = min(2 * pause, _LONGEST)
+            try:
+                with closing(self._open()) as database:
+                    row = database.execute("select id, details from results where told = ? order by id limit 1", (_UNTOLD,)).fetchone()
+                if row is None:
+                    self._news.wait()
+                    continue
+                if (state := self._post(row[1])) != _UNTOLD:
+                    with self._guard, closing(self._open()) as database, database:
+                        database.execute("update results set told = ? where id = ?", (state, row[0]))
+                    pause = _FIRST
+                    continue
+            except sqlite3.Error as error:  # as when the file is moved; what is written next makes it anew
+                print(f"vlad: {self.path}: {error}; results wait for the webhook", file=sys.stderr)
+            self._ending.wait(pause)
+            pause = min(2 * pause, _LONGEST)
 
-    def _post(self, details: str) -> bool:
+    def _post(self, details: str) -> int:
+        """What became of it; one that is refused for good must not keep the others waiting."""
         assert self.webhook is not None
         headers = {"Content-Type": "application/json", "User-Agent": "vlad"}
         request = urllib.request.Request(self.webhook, details.encode(), headers, method="POST")
         try:
             with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
-                return 200 <= int(answer.status) < 300
-        except (urllib.error.URLError, OSError, ValueError):
-            return False
+                return _TOLD if 200 <= int(answer.status) < 300 else _UNTOLD
+        except urllib.error.HTTPError as error:
+            if 400 <= error.code < 500 and error.code not in _LATER:
+                print(f"vlad: the webhook has refused a result ({error.code}); it is kept as refused", file=sys.stderr)
+                return _REFUSED
+            return _UNTOLD
+        except (OSError, ValueError, http.client.HTTPException):
+            return _UNTOLD
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(text)
+        _ = parts.port  # raises where it is no number
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not any(mark.isspace() for mark in text)
