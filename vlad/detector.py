@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 
 _NO_PLACES = "min_area asks how large a marked place is, and without maps there is none; leave min_area out, or ask for maps"
-
-
 _OF_REFERENCES = ("scorer", "coreset", "foreground", "adapt", "mild_changes", "random_angles", "tile")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -112,6 +113,12 @@ def cannot_write(place: str | Path, error: OSError) -> OutputError:
     """The error that says so."""
     advice = _ADVICE.get(error.errno or 0, "see to it, or choose another place")
     return OutputError(f"{place}: could not be written ({error.strerror or error}); {advice}, then run it again")
+
+
+def sha256_of(path: Path) -> str:
+    """Of what a file holds, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace_text(path: Path, text: str, *, errors: str = "surrogateescape") -> None:

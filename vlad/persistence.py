@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from vlad.disk import cannot_write, make_folder
+from vlad.disk import cannot_write, make_folder, sha256_of
 from vlad.errors import ConfigError, OutputError, PromptError, warn
 from vlad.pictures.roi import in_short
 from vlad.untrusted.values import parse_json
@@ -153,7 +153,7 @@ def _write(folder: Path, state: SavedState, config: dict[str, Any]) -> None:
         mode = path.stat().st_mode
         save_file(tensors, path)
         path.chmod(mode)  # the library makes it readable to its owner alone, and a service that runs as another user needs it
-        return _sha256(path)
+        return sha256_of(path)
 
     config["text"] = {"sha256": write_tensors(_TEXT, state.text)}
     if state.memory is not None:
@@ -162,7 +162,7 @@ def _write(folder: Path, state: SavedState, config: dict[str, Any]) -> None:
     if state.page is not None:
         page = folder / (PAGE + _NEW)
         page.write_text(state.page, encoding="utf-8", errors="backslashreplace")
-        config["left_out"] = {"sha256": _sha256(page)}
+        config["left_out"] = {"sha256": sha256_of(page)}
     else:
         config["left_out"] = _page_of(folder, config["memory"])
     config["sha256"] = _checksum(config)
@@ -290,7 +290,7 @@ def _finish(folder: Path) -> None:
         entry = config.get(key) if isinstance(config, dict) else None
         new = folder / (name + _NEW)
         if new.is_file():
-            if isinstance(entry, dict) and entry.get("sha256") == _sha256(new):
+            if isinstance(entry, dict) and entry.get("sha256") == sha256_of(new):
                 new.replace(folder / name)
             else:
                 new.unlink()
@@ -527,8 +527,3 @@ def restore_labels(folder: Path, state: SavedState) -> Labels | None:
         return Labels.from_dict(state.labels)
     except ConfigError as error:
         raise ConfigError(f"the labels in {folder / _CONFIG} are damaged: {error}; copy the folder again, or calibrate again") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

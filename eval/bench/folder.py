@@ -14,6 +14,8 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,31 +46,35 @@ def held() -> float:
     return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) / 2**10
 
 
-def run(detector: AnomalyDetector, paths: list[Path], out: Path | None, kinds: tuple[str, ...]) -> dict[str, float]:
-    """Seconds a picture, the encoder's share, and MiB of growth."""
-    inside = 0.0
-    see = Encoder.see
+@contextmanager
+def encoder_time() -> Iterator[list[float]]:
+    """The seconds of each call of an encoder inside."""
+    see, inside = Encoder.see, []
 
     def timed(self: Encoder, *arguments: Any, **options: Any) -> Any:
-        nonlocal inside
         start = time.perf_counter()
         found = see(self, *arguments, **options)
-        inside += time.perf_counter() - start
+        inside.append(time.perf_counter() - start)
         return found
 
     Encoder.see = timed  # type: ignore[method-assign]
-    start, early = time.perf_counter(), 0.0
     try:
-        with ResultWriter(paths, out, "", model=detector.model_name, quiet=True, kinds=kinds) as writer:
-            results = predict_together(detector, paths, mutual=False, adapt=False, on_error="return", keep_images=out is not None)
-            for number, (path, result) in enumerate(zip(paths, results, strict=True)):
-                writer.add(path, result)
-                if number == len(paths) // 10:
-                    early = held()
+        yield inside
     finally:
         Encoder.see = see  # type: ignore[method-assign]
+
+
+def run(detector: AnomalyDetector, paths: list[Path], out: Path | None, kinds: tuple[str, ...]) -> dict[str, float]:
+    """Seconds a picture, the encoder's share, and MiB of growth."""
+    start, early = time.perf_counter(), 0.0
+    with encoder_time() as inside, ResultWriter(paths, out, "", model=detector.model_name, quiet=True, kinds=kinds) as writer:
+        results = predict_together(detector, paths, mutual=False, adapt=False, on_error="return", keep_images=out is not None)
+        for number, (path, result) in enumerate(zip(paths, results, strict=True)):
+            writer.add(path, result)
+            if number == len(paths) // 10:
+                early = held()
     took = time.perf_counter() - start
-    return {"seconds": took / len(paths), "busy": inside / took, "growth": held() - early}
+    return {"seconds": took / len(paths), "busy": sum(inside) / took, "growth": held() - early}
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -166,6 +167,24 @@ class TestAnswers:
                 Keys(tmp_path / "keys.txt")
         with pytest.raises(ConfigError, match="a key is called by letters"):
             new_key("a b")
+
+    def test_without_a_key_no_body_is_read(self, tmp_path):
+        _, line = new_key("a")
+        (tmp_path / "keys.txt").write_text(line)
+        app = build(Models({"part": Path("none")}, make=lambda _: Fake()), keys=Keys(tmp_path / "keys.txt"))
+        sent: list[dict] = []
+
+        async def receive():
+            pytest.fail("the body is read")
+
+        async def send(message):
+            sent.append(message)
+
+        head = {"type": "http", "method": "POST", "path": "/v1/detect", "query_string": b"", "http_version": "1.1", "scheme": "http"}
+        headers = [(b"content-type", b"multipart/form-data; boundary=a"), (b"content-length", b"100000")]
+        asyncio.run(app({**head, "headers": headers, "server": ("a", 80), "client": ("b", 1)}, receive, send))
+        assert sent[0]["status"] == 401
+        app.state.batcher.close()
 
     def test_a_full_queue_sends_away_and_slow_models_end(self):
         fake = Fake()

@@ -178,7 +178,7 @@ class TestLoading:
                 "lite",
                 {"resolution": 448},
                 ConfigError,
-                "resolution: a setting of a patch backbone .*dinov2-small.*which 'lite' is not; leave out",
+                "resolution: a setting of a patch backbone .*dinov2-small.*which 'lite' is not; leave it out",
             ),
             ("winclip", {"layers": [1]}, ConfigError, "layers: a setting of a patch backbone"),
             ("timm:", {}, BackboneError, "names no model; write timm:MODEL"),

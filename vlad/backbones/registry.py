@@ -123,7 +123,7 @@ def load_backbone(
     if settings:
         what = f"{', '.join(settings)}: {'a setting' if len(settings) == 1 else 'settings'} of a patch backbone"
         known = f"{', '.join(_patch_presets())}, timm:MODEL, a folder in timm's layout"
-        raise ConfigError(f"{what} ({known}), which {name!r} is not; leave out")
+        raise ConfigError(f"{what} ({known}), which {name!r} is not; leave {'it' if len(settings) == 1 else 'them'} out")
     if name == "auto":
         if pretrained is not None:
             raise ConfigError("pretrained belongs to an architecture, got it together with model 'auto'; name the architecture")

@@ -135,13 +135,17 @@ class TimmBackbone:
         pad_bottom, pad_right = -height % self._multiple, -width % self._multiple
         resized = preprocess([picture], self.preprocessing, size=(height, width))
         pixels = F.pad(resized, (0, pad_right, 0, pad_bottom), mode="replicate").to(self.device, self.dtype)
-        maps = self.model.forward_intermediates(
-            pixels, indices=list(self.layers), norm=self._is_vit and self.norm, stop_early=True, intermediates_only=True
-        )
-        merged = self._merge([stage.float() for stage in maps])
+        merged = self.merged_maps(pixels)
         grid = (int(merged.shape[2]), int(merged.shape[3]))
         shown = (height / (height + pad_bottom), width / (width + pad_right))
         return PatchTokens(merged[0].flatten(1).T.contiguous(), grid, shown)
+
+    def merged_maps(self, pixels: Tensor) -> Tensor:
+        """Preprocessed pixels (N, 3, h, w) to the map (N, C', rows, cols) of all layers."""
+        maps = self.model.forward_intermediates(
+            pixels, indices=list(self.layers), norm=self._is_vit and self.norm, stop_early=True, intermediates_only=True
+        )
+        return self._merge([stage.float() for stage in maps])
 
     def _size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width in pixels that a picture is resized to, before padding."""

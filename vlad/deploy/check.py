@@ -59,10 +59,8 @@ def compare(detector: Any, exported: ExportedDetector, pictures: Iterable[ImageS
     Raises:
         ImageReadError: there is no picture at all.
     """
-    from vlad.config import DetectorConfig
-
     exact: Any = detector
-    if detector.memory is not None and detector.config.search != DetectorConfig(search="exact").search:
+    if detector.memory is not None and detector.config.search != "exact":
         # Its own thresholds, because a calibration under another search is not what is asked for here.
         bounds, _ = detector._bounds(detector._scorer(memory=detector.memory), detector.config)
         exact = detector.copy(threshold=bounds.image, mask_threshold=bounds.pixel, search="exact")

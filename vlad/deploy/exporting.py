@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import tempfile
 import warnings
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vlad.deploy.spec import FILE, MODEL_FILES, Spec
-from vlad.disk import cannot_write, make_folder
+from vlad.disk import cannot_write, make_folder, sha256_of
 from vlad.errors import ConfigError, VladError
 
 OPSET = 18  # 23 has an operator for attention that few runtimes know
@@ -188,7 +187,6 @@ def _spec(
         class_name=detector.prompts.noun(class_name or detector.config.class_name),
         resize=resize,
         input=size,
-        keeps_aspect=keeps,
         made_for=shown if keeps else None,
         mean=tuple(preprocessing.mean),
         std=tuple(preprocessing.std),
@@ -206,14 +204,6 @@ def _spec(
         rarity_centre=0.0 if text is None else text.rarity_centre,
         scores=() if calibration is None else calibration.image_scores,
         outputs=outputs,
-        sha256={path.name: _sha256(path) for path in files},
+        sha256={path.name: sha256_of(path) for path in files},
         versions={"vlad": __version__, "torch": torch.__version__.split("+")[0], "opset": str(OPSET)},
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-__all__ = ["FILE", "OPSET", "export"]

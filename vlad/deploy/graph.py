@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlad.backbones.base import DENSE
-from vlad.backbones.clip import ClipBackbone
 from vlad.backbones.lite.backbone import LiteBackbone
 from vlad.backbones.timm import TimmBackbone
 from vlad.errors import ConfigError
+from vlad.scoring.association import winclip_map
 from vlad.scoring.base import PATCHES, window_bank
 from vlad.scoring.text import score_text
-from vlad.scoring.windows import upsample, windows_to_patches
+from vlad.scoring.windows import upsample
 
 if TYPE_CHECKING:
     from vlad.scoring.pictures import PictureScorer
@@ -30,11 +30,11 @@ SCORERS = ("nearest", "winclip", "subspace", "gaussian")
 
 
 class ScoringGraph(nn.Module):
-    """Pixels (N, 3, h, w), preprocessed, to a dictionary of tensors: what `OUTPUTS` names of it.
+    """Pixels (N, 3, h, w), preprocessed, to a dictionary of tensors.
 
     Outputs: "score" (N,) and "map" (N, rows, cols), both in [0, 1]; "embedding" (N, E), the picture as a unit vector. Where the map is made
-    of several, they come as well, because they are joined after upsampling: "text_map", "rarity_map", "reference_map". "text_image" and
-    "reference" (N,) are partial scores.
+    of several, they come as well, because they are joined after upsampling: "text_map", "rarity_map", "reference_map". "text_image",
+    "rarity" and "reference" (N,) are partial scores.
 
     Args:
         scorer: with what the detector scores, its memory included.
@@ -148,11 +148,11 @@ class ScoringGraph(nn.Module):
         patch = self.banks[PATCHES].distances(tokens.flatten(0, 1)).view(count, -1)
         if self.method != "winclip":
             return patch, _top_mean(patch, self.top_share)
-        of_windows = [
-            windows_to_patches(self.banks[window_bank(scale)].distances(windows[scale].flatten(0, 1)).view(count, -1), grid, scale)
-            for scale in self.scales
-        ]
-        distances = torch.stack([patch, *of_windows]).mean(0)
+        of_windows = {
+            scale: self.banks[window_bank(scale)].distances(windows[scale].flatten(0, 1)).view(count, -1) for scale in self.scales
+        }
+        found = [winclip_map(patch[one], {scale: each[one] for scale, each in of_windows.items()}, grid) for one in range(count)]
+        distances = torch.stack(found)
         return distances, distances.amax(1)
 
 
@@ -203,10 +203,7 @@ def _whole(tokens: Tensor) -> Tensor:
 
 
 def _timm_tokens(backbone: TimmBackbone, pixels: Tensor) -> tuple[Tensor, tuple[int, int]]:
-    maps = backbone.model.forward_intermediates(
-        pixels, indices=list(backbone.layers), norm=backbone._is_vit and backbone.norm, stop_early=True, intermediates_only=True
-    )
-    merged = backbone._merge([stage.float() for stage in maps])
+    merged = backbone.merged_maps(pixels)
     return merged.flatten(2).transpose(1, 2), (int(merged.shape[2]), int(merged.shape[3]))
 
 
@@ -241,6 +238,3 @@ def baked_positions(graph: ScoringGraph) -> Iterator[None]:
         yield
     finally:
         model.pos_embed, vision_transformer.resample_abs_pos_embed = before, resample
-
-
-__all__ = ["SCORERS", "ClipBackbone", "ScoringGraph", "baked_positions", "input_size"]

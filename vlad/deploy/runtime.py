@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from vlad.config import DetectorConfig
-from vlad.deploy.spec import FILE, MODEL_FILES, Spec, is_exported
+from vlad.deploy.spec import FILE, MODEL_FILES, Spec
+from vlad.disk import sha256_of
 from vlad.errors import ConfigError, ImageReadError, VladError, noting, warn
 from vlad.pictures.batches import check_reading, is_one_picture, one_ahead, read_batches
 from vlad.pictures.reading import ImageSource, Reader
@@ -46,7 +46,7 @@ class ExportedDetector:
         self.spec = Spec.read(self.folder)
         for name, sha256 in self.spec.sha256.items():
             path = self.folder / name
-            if Path(name).name != name or not path.is_file() or _sha256(path) != sha256:
+            if Path(name).name != name or not path.is_file() or sha256_of(path) != sha256:
                 raise ConfigError(f"{path} is missing or is not the one that {FILE} states; copy the whole folder, or export again")
         if MODEL_FILES[self.spec.kind] not in self.spec.sha256:
             raise ConfigError(f"{self.folder / FILE} names no {MODEL_FILES[self.spec.kind]}; export again")
@@ -254,11 +254,3 @@ def _openvino(path: Path, threads: int | None) -> Run:
         return {name: np.array(found[name]) for name in names}
 
     return run
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-__all__ = ["ExportedDetector", "is_exported"]

@@ -26,8 +26,7 @@ class Spec:
         model, prompts, class_name: as a `Prediction` names them.
         resize: (height, width) that a picture is resized to, by Pillow's bicubic filter.
         input: (height, width) of the input; what lies beyond the resized picture, right and below, repeats its border.
-        keeps_aspect: the resized size was made for pictures of `made_for`; others would be squeezed.
-        made_for: (height, width) of the pictures that it was exported for, None if that does not matter.
+        made_for: (height, width) of the pictures whose aspect is kept, others would be squeezed; None where every picture is.
         mean, std: of the RGB channels in [0, 1].
         threshold, threshold_source, mask_threshold: as of `Prediction`.
         undecided: why there is no threshold.
@@ -47,7 +46,6 @@ class Spec:
     class_name: str
     resize: tuple[int, int]
     input: tuple[int, int]
-    keeps_aspect: bool
     made_for: tuple[int, int] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -126,7 +124,7 @@ def _checked(cls: type[Spec], found: Values) -> Spec:
         raise ConfigError(f"detector.mean and detector.std must be three numbers each, got {lists['mean']}, {lists['std']}")
     known = {name.name for name in fields(cls)}
     given = texts | optional | numbers | lists | size | {"made_for": made_for, "outputs": tuple(map(str, outputs))}
-    given |= {"keeps_aspect": found.flag("keeps_aspect"), "sha256": {name: str(value) for name, value in hashes.items()}}
+    given |= {"sha256": {name: str(value) for name, value in hashes.items()}}
     given["versions"] = {name: str(value) for name, value in found.object("versions").items()}
     return cls(**{name: value for name, value in given.items() if name in known})
 

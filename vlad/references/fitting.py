@@ -104,7 +104,7 @@ def fit_memory(
         memory.appearances |= {number: looks[one.sha256] for number, one in memory.references.items() if one.sha256 in looks}
         if memory.settings.foreground and memory.foreground is None:
             notes.append("the part does not stand out from its background clearly enough; the whole picture is looked at")
-    notes += calibrate(memory, scorer, seen=seen, on_progress=told)
+    notes += calibrate(memory, scorer, seen=seen, on_progress=on_progress)
     notes += _odd(memory, given)
     return FitReport(tuple(failed), tuple(duplicates), tuple(notes))
 
@@ -164,8 +164,8 @@ def calibrate(
         scored = (one for shown in pictures for one in scorer.score([shown], without=without))
         return [(one.score, float(one.map.max())) for one in scored if one.map is not None]
 
-    references = memory.references.items()
-    for number, reference in references if on_progress is None else _counted(references, "compare", len(references), on_progress):
+    told = on_progress or (lambda *_: None)
+    for number, reference in _counted(memory.references.items(), "compare", len(memory.references), told):
         try:
             picture = seen.again(reference)
         except ImageReadError:

@@ -1,6 +1,6 @@
 """Coarse to fine: large windows side by side over the whole picture, and small ones only where those are warm.
 
-Of a grid of 15 x 15 patches with scales 2 and 3 that are 25 windows of 3 x 3 and some 30 of 2 x 2 instead of 169 and 196. No paper has
+Of a grid of 15 x 15 patches with scales 2 and 3 that are 25 windows of 3 x 3 and some 20 of 2 x 2 instead of 169 and 196. No paper has
 measured it; with the same embeddings it leaves out comparisons and changes none.
 
 Axes: P patches, W windows, D joint embedding.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -34,7 +33,6 @@ class Job:
     picture: np.ndarray
     options: tuple[tuple[str, Any], ...]
     future: Future[Any] = field(default_factory=Future)
-    since: float = field(default_factory=time.monotonic)
 
 
 class Batcher:
@@ -79,6 +77,8 @@ class Batcher:
         """Finish what was accepted, and end."""
         self._ending.set()
         self._thread.join()
+        while not self._queue.empty():  # came between the last look and the end
+            self._queue.get().future.set_exception(ClosedError("the service is ending; ask again when it is back"))
 
     def _work(self) -> None:
         while batch := self._next():
