@@ -160,7 +160,7 @@ def test_an_interrupted_save_leaves_the_old_or_the_new(model, lite, files, monke
 
     before = result(model, lite, files / "bad_0.png")
     detector = AnomalyDetector.load(model, backbone=lite.backbone).add_references(files / "good_4.png")
-    monkeypatch.setattr(persistence, "_sha256", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(persistence, "sha256_of", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         detector.save(model)
     monkeypatch.undo()
