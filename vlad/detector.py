@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vlad.references.thresholds import Thresholds
     from vlad.references.unlabelled import MutualSettings
     from vlad.scoring.pictures import PictureScorer
+    from vlad.streams.outliers import OutlierFlag
     from vlad.vlm.answer import Answer
     from vlad.vlm.backends.base import Limits, VlmBackend
 
@@ -53,12 +54,12 @@ class AnomalyDetector(Fitting):
         PromptError: the prompt set is missing or malformed.
     """
 
-    def monitor(self, *, warm_up: int = 20, window: int = 20, limit: float = 3.0) -> DriftMonitor:
-        """Watches a stream of pictures and says when it has moved away from the references or from its own beginning; see
-        `DriftMonitor`."""
+    def monitor(self, *, warm_up: int = 20, window: int = 20, limit: float = 3.0, outliers: OutlierFlag | None = None) -> DriftMonitor:
+        """Watches a stream of pictures and says when it has moved away from the references or from its own beginning, and which pictures
+        are unlike the others; see `DriftMonitor`."""
         from vlad.monitor import DriftMonitor
 
-        return DriftMonitor(self, warm_up=warm_up, window=window, limit=limit)
+        return DriftMonitor(self, warm_up=warm_up, window=window, limit=limit, outliers=outliers)
 
     @overload  # a text is a sequence of texts, but one picture
     def predict(  # type: ignore[overload-overlap]

@@ -122,7 +122,12 @@ def sha256_of(path: Path) -> str:
 
 
 def replace_text(path: Path, text: str, *, errors: str = "surrogateescape") -> None:
-    """Write a file in one instant: whoever reads it gets the old text or the new one, and a full disk leaves the old one.
+    """`replace_bytes` of a text."""
+    replace_bytes(path, text.encode("utf-8", errors))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one instant: whoever reads it gets the old content or the new one, and a full disk leaves the old one.
 
     Raises:
         OutputError: it could not be written.
@@ -130,7 +135,7 @@ def replace_text(path: Path, text: str, *, errors: str = "surrogateescape") -> N
     partial = path.with_name(f"{path.name}.partial")
     try:
         with writing(path):
-            partial.write_bytes(text.encode("utf-8", errors))
+            partial.write_bytes(content)
             partial.replace(path)
     finally:
         with suppress(OSError):

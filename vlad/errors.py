@@ -24,6 +24,10 @@ class ImageReadError(VladError, ValueError):
     """A picture could not be read; the message names the picture and the reason."""
 
 
+class StreamLostError(ImageReadError):
+    """What was watched has gone: a folder, a camera, a connection."""
+
+
 class OutputError(VladError):
     """Results could not be written, or the place they were written to has gone; the message names it and the reason. What was written
     before is kept."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from vlad.errors import ConfigError, ImageReadError
+from vlad.streams.outliers import WINDOW, Outlier, OutlierFlag
 
 if TYPE_CHECKING:
     from vlad.pictures.reading import ImageSource
@@ -47,6 +48,7 @@ class Watched:
         shifts: for "references", "distance" and "score", as far as they are known, how far the last pictures lie from what they are
             compared with, in standard errors of their mean rank; beyond the monitor's limit counts as drift.
         reasons: what has drifted, in words; empty if nothing has.
+        outlier: whether this very picture is unlike those before it.
     """
 
     prediction: Prediction
@@ -55,6 +57,7 @@ class Watched:
     score_percentile: float | None
     shifts: dict[str, float]
     reasons: tuple[str, ...]
+    outlier: Outlier
 
     @property
     def drifted(self) -> bool:
@@ -80,18 +83,22 @@ class DriftMonitor:
         warm_up: first pictures that stand for the stream as it should be, at least 4.
         window: last pictures that are compared with them, at least 4.
         limit: standard errors that count as drift; 3 is passed by chance by 1 of 700 independent windows.
+        outliers: flags single pictures; None takes an `OutlierFlag` with this `warm_up`.
 
     Raises:
         ConfigError: an argument is out of range.
     """
 
-    def __init__(self, detector: Detector, *, warm_up: int = 20, window: int = 20, limit: float = 3.0) -> None:
+    def __init__(
+        self, detector: Detector, *, warm_up: int = 20, window: int = 20, limit: float = 3.0, outliers: OutlierFlag | None = None
+    ) -> None:
         for name, value in (("warm_up", warm_up), ("window", window)):
             if not isinstance(value, int) or value < _FEWEST:
                 raise ConfigError(f"{name} must be a whole number >= {_FEWEST}, got {value!r}")
         if not 0 < limit < math.inf:
             raise ConfigError(f"limit must be a number > 0, got {limit!r}")
         self.detector, self.warm_up, self.limit = detector, warm_up, limit
+        self._outliers = OutlierFlag(warm_up=warm_up, window=max(WINDOW, warm_up)) if outliers is None else outliers
         self._first: list[tuple[float, float]] = []  # (distance, score) of the warm-up
         self._last: deque[tuple[float, float]] = deque(maxlen=window)
         self._warm_embeddings: list[np.ndarray] = []
@@ -133,14 +140,18 @@ class DriftMonitor:
         reasons = tuple(
             self._words(name, shift) for name, shift in shifts.items() if abs(shift) > self.limit and (name == "score" or shift > 0)
         )
+        outlier = self._outliers.update(prediction.embedding)
+        flags = {} if outlier.limit is None else {"outlier": float(bool(outlier.is_outlier)), "outlier_limit": outlier.limit}
+        flags |= {"outlier_distance": outlier.distance, "drift": float(bool(reasons))}
         numbers = {"drift_distance": distance} | {f"drift_{name}_shift": shift for name, shift in shifts.items()}
         return Watched(
-            prediction=replace(prediction, scores=prediction.scores | numbers | {"drift": float(bool(reasons))}),
+            prediction=replace(prediction, scores=prediction.scores | numbers | flags),
             distance=distance,
             distance_percentile=None if percentiles is None else percentiles[0],
             score_percentile=None if percentiles is None else percentiles[1],
             shifts=shifts,
             reasons=reasons,
+            outlier=outlier,
         )
 
     def watch(

@@ -105,6 +105,23 @@ def draw_heat(
     return canvas
 
 
+def draw_shares(image: np.ndarray, shares: np.ndarray, *, most: float, headline: str) -> Image.Image:
+    """A picture that is warm where something happened often, above a scale in percent.
+
+    Args:
+        image: uint8 (H, W, 3) RGB; enlarged to 768 pixels where it is smaller.
+        shares: float (H, W) in [0, 1].
+        most: the share that the end of the scale stands for.
+        headline: first line of the legend.
+    """
+    scale = max(1.0, 768 / max(image.shape[:2]))
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    ground = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+    warm = cv2.resize(np.clip(shares / most, 0, 1).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    labels = ("0 %", f"{most / 2:.1%}", f"{most:.1%}")
+    return _with_legend(Image.fromarray(draw_heat(ground, warm, threshold=0.5)), 0.5, headline, None, "share of the pictures", labels)
+
+
 def draw_places(image: np.ndarray, places: Sequence[tuple[str, tuple[int, int, int, int]]], *, max_side: int = 768) -> np.ndarray:
     """The picture with boxes and a letter at each.
 
@@ -167,8 +184,17 @@ def _draw_contours(canvas: np.ndarray, mask: np.ndarray, size: tuple[int, int]) 
     cv2.drawContours(canvas, contours, -1, _CONTOUR, thickness, cv2.LINE_AA)
 
 
-def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anomalous: bool | None, footer: str) -> Image.Image:
-    """The picture above a strip with the verdict on the left and the colour scale on the right (below each other where it is narrow)."""
+def _with_legend(
+    picture: Image.Image,
+    threshold: float,
+    headline: str,
+    is_anomalous: bool | None,
+    footer: str,
+    labels: tuple[str, str, str] | None = None,
+) -> Image.Image:
+    """The picture above a strip with the verdict on the left and the colour scale on the right (below each other where it is narrow);
+    `labels` of its ends and of the threshold, unless they are numbers from 0 to 1."""
+    least, at, most = labels or ("0", f"{threshold:.2f}", "1")
     width = max(picture.width, 240)  # the legend of a narrow picture is wider than the picture
     unit = max(11, min(22, width // 36))
     font, small = _font(round(unit * 1.2)), _font(round(unit * 0.9))
@@ -185,7 +211,7 @@ def _with_legend(picture: Image.Image, threshold: float, headline: str, is_anoma
     colours = _colour_table()[np.linspace(0, 255, bar_width).round().astype(np.uint8)]
     strip.paste(Image.fromarray(np.repeat(colours[None], unit, axis=0)), (left, top))
     middle = float(absolute_scale(np.array([threshold]), threshold)[0])
-    for place, text, anchor in ((0.0, "0", "la"), (middle, f"{threshold:.2f}", "ma"), (1.0, "1", "ra")):
+    for place, text, anchor in ((0.0, least, "la"), (middle, at, "ma"), (1.0, most, "ra")):
         x = left + place * (bar_width - 1)
         draw.line((x, top + unit, x, top + 1.35 * unit), _INK, 1)
         draw.text((x, top + 1.45 * unit), text, _INK, small, anchor=anchor)

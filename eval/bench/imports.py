@@ -29,6 +29,7 @@ ROOMS = (
     "prediction",
     "persistence",
     "history",
+    "streams",
     "monitor",
     "vlm",
     "deploy",

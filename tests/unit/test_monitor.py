@@ -14,9 +14,10 @@ from waiting import Clock
 
 from vlad import AnomalyDetector
 from vlad.backbones.lite.backbone import LiteBackbone
-from vlad.errors import ConfigError, ImageReadError
+from vlad.errors import ConfigError, ImageReadError, StreamLostError
 from vlad.monitor import _rank, _shift
-from vlad.pictures.streams import SeenFiles, StreamLostError, frames, new_pictures
+from vlad.streams.files import SeenFiles, new_pictures
+from vlad.streams.frames import Video
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ class TestFolder:
     def test_what_is_there_and_what_comes(self, tmp_path, monkeypatch):
         for name in ("b.png", ".hidden.png", "notes.txt"):
             (tmp_path / name).write_bytes(b"content")
-        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+        monkeypatch.setattr("vlad.streams.files.time", Clock())
         stream = new_pictures(tmp_path, stop_after=1.0, poll=0.02)
         assert next(stream).path == tmp_path / "b.png"
         (tmp_path / "a.png").write_bytes(b"content")
@@ -96,12 +97,12 @@ class TestFolder:
         path = tmp_path / "slow.png"
         chunks = iter([b"x" * 100] * 12)
         with path.open("wb", buffering=0) as file:
-            monkeypatch.setattr("vlad.pictures.streams.time", Clock(lambda: file.write(next(chunks, b""))))
+            monkeypatch.setattr("vlad.streams.files.time", Clock(lambda: file.write(next(chunks, b""))))
             found = next(new_pictures(tmp_path, stop_after=100))
         assert found.path == path and len(found.picture) == path.stat().st_size == 1200
 
     def test_a_name_that_is_used_again_is_another_picture(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+        monkeypatch.setattr("vlad.streams.files.time", Clock())
         path = tmp_path / "latest.bmp"
         stream = new_pictures(tmp_path, stop_after=1)
         path.write_bytes(b"first")
@@ -117,11 +118,11 @@ class TestFolder:
 
     def test_a_file_that_is_written_without_end_is_looked_at_all_the_same(self, tmp_path, monkeypatch):
         path, written = tmp_path / "live.bmp", iter(range(10_000))
-        monkeypatch.setattr("vlad.pictures.streams.time", Clock(lambda: path.write_bytes(f"{next(written):08d}".encode())))
+        monkeypatch.setattr("vlad.streams.files.time", Clock(lambda: path.write_bytes(f"{next(written):08d}".encode())))
         assert next(new_pictures(tmp_path, stop_after=100)).path == path
 
     def test_what_an_earlier_run_has_seen_does_not_come_again(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+        monkeypatch.setattr("vlad.streams.files.time", Clock())
         for name in ("same.png", "moved.png", "other.png"):
             (tmp_path / name).write_bytes(name.encode())
         earlier = [one.file for one in new_pictures(tmp_path, stop_after=1)]
@@ -137,7 +138,7 @@ class TestFolder:
 
     @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
     def test_what_may_not_be_read_comes_as_its_path(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+        monkeypatch.setattr("vlad.streams.files.time", Clock())
         (tmp_path / "locked.png").write_bytes(b"content")
         (tmp_path / "locked.png").chmod(0)
         assert next(new_pictures(tmp_path, stop_after=1)).picture == tmp_path / "locked.png"
@@ -163,7 +164,7 @@ class TestVideo:
         for _ in range(5):
             writer.write(np.full((48, 64, 3), (250, 10, 10), np.uint8))  # blue in OpenCV's order
         writer.release()
-        found = list(frames(str(path)))
+        found = list(Video(str(path)))
         assert [name for name, _ in found] == [Path(f"line_{number:06d}") for number in range(5)]
         assert found[0][1].shape == (48, 64, 3) and found[0][1][..., 2].mean() > 200 > 100 > found[0][1][..., 0].mean()
 
@@ -175,46 +176,20 @@ class TestVideo:
         for level in range(0, 250, 50):
             writer.write(np.full((48, 64, 3), level, np.uint8))
         writer.release()
-        every = list(frames(str(path)))
-        later = list(frames(str(path), skip=3))
+        every = list(Video(str(path)))
+        later = list(Video(str(path), skip=3))
         assert [name for name, _ in later] == [name for name, _ in every][3:]
         assert all((one == other).all() for (_, one), (_, other) in zip(later, every[3:], strict=True))
-
-    def test_a_stream_that_breaks_off_is_told_of(self, monkeypatch):
-        class Capture:
-            left = 3
-
-            def __init__(self, source):
-                assert source == 0
-
-            def isOpened(self):
-                return True
-
-            def read(self):
-                Capture.left -= 1
-                return Capture.left >= 0, np.zeros((4, 4, 3), np.uint8)
-
-            def release(self):
-                pass
-
-        monkeypatch.setattr("cv2.VideoCapture", Capture)
-        monkeypatch.setattr("vlad.pictures.streams.time", Clock())
-        stream = frames("0", first=7)
-        assert [next(stream)[0].name for _ in range(3)] == ["camera_0_000007", "camera_0_000008", "camera_0_000009"]
-        with pytest.raises(StreamLostError, match="0: broke off after 3 frames; check the camera and start again to go on"):
-            next(stream)
-        Capture.left = 2
-        assert len(list(frames("0", stop_after=1))) == 2, "an end that was asked for is none"
 
     def test_what_is_no_video(self, tmp_path):
         path = tmp_path / "text.avi"
         path.write_text("no video")
         with pytest.raises(ImageReadError, match=r"text\.avi: is no folder, and OpenCV cannot open it"):
-            next(frames(str(path)))
+            Video(str(path))
 
 
 def test_pictures_of_a_watched_folder_are_scored(detector, tmp_path, monkeypatch):
-    monkeypatch.setattr("vlad.pictures.streams.time", Clock())
+    monkeypatch.setattr("vlad.streams.files.time", Clock())
     detector.memory = None
     for number, picture in enumerate(pictures(2, 1)):
         Image.fromarray(picture).save(tmp_path / f"{number}.png")

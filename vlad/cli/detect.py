@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +18,6 @@ from vlad.untrusted import printable
 if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
     from vlad.detector import AnomalyDetector
-    from vlad.pictures.reading import ImageSource
     from vlad.together import Adapting
 
 ANOMALY_FOUND, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
@@ -32,6 +31,7 @@ class GroupBy(StrEnum):
 class OutputFormat(StrEnum):
     table = "table"
     json = "json"
+    jsonl = "jsonl"
     csv = "csv"
 
 
@@ -83,8 +83,8 @@ def detect(
         str | None,
         typer.Option(
             metavar="FOLDER|VIDEO|CAMERA",
-            help="Score new pictures of a folder, frames of a video file, or of a camera (its number or URL) as they come, and say when "
-            "they have moved away from the references or from the first ones.",
+            help="Score new pictures of a folder, frames of a video file, or of a camera (its number or URL) as they come, say when they "
+            "have moved away from the references or from the first ones, and which are unlike the others. SIGUSR1 pauses, SIGUSR2 goes on.",
             show_default=False,
         ),
     ] = None,
@@ -95,11 +95,38 @@ def detect(
             min=0, metavar="SECONDS", help="With --watch: stop when nothing new has come for so long.  [default: never]", show_default=False
         ),
     ] = None,
+    reconnect_for: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="With --watch: try a camera that broke off again for so long.  [default: for ever]",
+            show_default=False,
+        ),
+    ] = None,
+    outlier_window: Annotated[
+        int | None,
+        typer.Option(min=4, help="With --watch: an outlier is unlike the last N ordinary pictures.  [default: 200]", show_default=False),
+    ] = None,
+    outlier_percentile: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5, max=0.9999, help="With --watch: share of them that lies nearer to their mean.  [default: 0.99]", show_default=False
+        ),
+    ] = None,
+    save_video: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="With --watch: a video of every picture with its heat and verdict, .mp4, .mkv, .avi or .webm; outliers have a frame.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             help="Folder for results.csv, results.jsonl, and overlay, mask and raw map of each picture; replaces older tables there, "
-            "--watch goes on with them."
+            "--watch goes on with them, and adds where marked places concentrate (marked.png)."
         ),
     ] = None,
     save: Annotated[
@@ -139,6 +166,7 @@ def detect(
     vlad detect new_parts/ --references good_parts/ --out results/
     vlad detect photos_of_one_product/ --model winclip --mutual --out results/
     vlad detect --watch incoming/ --model models/nut --out results/
+    vlad detect --watch rtsp://camera/line --model models/nut --out results/ --save-video line.mkv
 
     Exit codes: 0 done; 1 an anomaly was found and --fail-on-anomaly was given; 2 usage; 3 some input could not be read (the rest was
     processed, and the report names the file) or a stream broke off; 70 a bug; 74 results could not be written; 130 interrupted. Found
@@ -149,6 +177,10 @@ def detect(
     if mutual and (watch or made_of.tile):
         other = "--watch" if watch else "--tile"
         raise ConfigError(f"--mutual judges pictures by each other as they are; leave {other} out, or --mutual")
+    of_watch = {"--stop-after": stop_after, "--reconnect-for": reconnect_for, "--save-video": save_video}
+    of_watch |= {"--outlier-window": outlier_window, "--outlier-percentile": outlier_percentile}
+    if not watch and (given := [name for name, value in of_watch.items() if value is not None]):
+        raise ConfigError(f"{', '.join(given)}: only with --watch")
     found, unreadable = _find(images or [], recursive)
     if images and not found:
         for problem in unreadable.values():
@@ -170,18 +202,38 @@ def detect(
     if not kinds or (save is not None and not maps and "json" not in kinds):
         without = "" if maps else " without maps"
         raise ConfigError(f"--save {save!r} leaves nothing to write{without}; name json or others of {', '.join(FILE_KINDS)}")
+    as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
+    watching = None
+    if watch:
+        from vlad.cli.watch import Watching
+        from vlad.cli.watch import watch as watch_stream
+        from vlad.streams.outliers import PERCENTILE, WINDOW
+
+        watching = Watching(
+            source=watch,
+            out=out,
+            video=save_video,
+            warm_up=warm_up,
+            outlier_window=outlier_window or WINDOW,
+            outlier_percentile=outlier_percentile or PERCENTILE,
+            stop_after=stop_after,
+            reconnect_for=reconnect_for,
+            maps=maps,
+            as_lines=as_lines,
+            quiet=quiet,
+        )
     failed: list[str] = []
     follow = None
     if is_exported(made_of.model):
-        given: dict[str, Any] = {
+        fixed: dict[str, Any] = {
             "--references": references,
             "--watch": watch,
             "--mutual": mutual,
             "--expect-anomalous": expect_anomalous,
             "--adapt": adapt,
         }
-        given |= {"--adapt-limit": adapt_limit, "--adapt-memory": adapt_memory, "--cache": cache}
-        named = [name for name, value in given.items() if value is not None]
+        fixed |= {"--adapt-limit": adapt_limit, "--adapt-memory": adapt_memory, "--cache": cache}
+        named = [name for name, value in fixed.items() if value is not None]
         named += [_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in sorted(set(made_of.settings) - {"threshold"})]
         if named:
             raise ConfigError(f"{made_of.model} is an exported detector, which is as it was exported; leave {', '.join(named)} out")
@@ -206,13 +258,12 @@ def detect(
         name = detector.model_name
 
         def judge(writer: ResultWriter) -> None:
-            if watch:
-                _watch(detector, watch, writer, out, follow, warm_up=warm_up, stop_after=stop_after, maps=maps, as_lines=as_lines)
+            if watching is not None:
+                watch_stream(detector, writer, follow, watching)
                 return
             how: dict[str, Any] = {"maps": maps, "batch_size": batch_size, "quiet": quiet, "keep_images": out is not None}
             _detect(detector, found, writer, follow, mutual, group_by, expect_anomalous, **how)
 
-    as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     printed = "" if as_lines else output_format.value
     writer = ResultWriter(found, out, printed, model=name, quiet=quiet, go_on=watch is not None, kinds=kinds)
     try:
@@ -321,68 +372,6 @@ def _exported(folder: Path, found: list[Path], threshold: float | None, **how: A
 def _note(folder: Path | None, count: int) -> str:
     where = "" if folder is None else f" of {folder}"
     return f"note: no references, so the {count} pictures{where} are judged by each other, as if most were good; --no-mutual: by the words"
-
-
-def _watch(
-    detector: AnomalyDetector,
-    source: str,
-    writer: ResultWriter,
-    out: Path | None,
-    follow: Adapting | None,
-    *,
-    warm_up: int,
-    stop_after: float | None,
-    maps: bool,
-    as_lines: bool,
-) -> None:
-    """Score what comes, and say when drift begins and ends."""
-    if Path(source).is_dir():
-        folder = Path(source)
-        if out is not None and (folder.resolve() == out.resolve() or folder.resolve() in out.resolve().parents):
-            raise ConfigError(f"--out {out} lies in the watched folder, where results would be taken for pictures; choose another folder")
-    monitor = detector.monitor(warm_up=warm_up)
-    before: tuple[str, ...] = ()
-    for path, picture, file in _arriving(source, writer, stop_after):
-        try:
-            seen = monitor.update(picture, maps=maps)
-        except ImageReadError as error:
-            problem = str(error).removeprefix("bytes: ")
-            writer.add(path, error if isinstance(picture, Path) else ImageReadError(f"{path}: {problem}"), file=file)
-            continue
-        prediction = seen.prediction if follow is None else follow(seen.prediction)
-        writer.add(path, prediction, file=file)
-        writer.flush()  # the next may come in an hour, and a full disk is told now
-        if as_lines:
-            typer.echo(printable(f"{path}  {prediction.verdict}", one_line=True))
-        if bool(seen.reasons) != bool(before):
-            news = f"drift at {path}: {'; '.join(seen.reasons)}" if seen.reasons else f"no drift any more at {path}"
-            typer.echo(printable(news, one_line=True), err=True)
-        before = seen.reasons
-
-
-def _arriving(source: str, writer: ResultWriter, stop_after: float | None) -> Iterator[tuple[Path, ImageSource, Mapping[str, Any]]]:
-    """Name, picture and what is known of its file, of what has come since the rows that there are; the end of a stream becomes an error of
-    the run."""
-    from vlad.pictures.streams import FileState, SeenFiles, StreamLostError, frames, new_pictures, stem_of
-
-    seen = SeenFiles(row["file"] for row in writer.earlier)
-    try:
-        if Path(source).is_dir():
-            for arrival in new_pictures(Path(source), seen=seen, stop_after=stop_after):
-                yield arrival.path, arrival.picture, arrival.file
-            return
-        video = Path(source)
-        if video.is_file():
-            state = FileState.of(video)
-            for name, frame in frames(source, skip=seen.count(video, state)):
-                yield name, frame, seen.add(video, state, None)
-            return
-        stem = f"{stem_of(source)}_"
-        earlier = sum(str(row["image_path"]).startswith(stem) for row in writer.earlier)
-        for name, frame in frames(source, first=earlier, stop_after=stop_after):
-            yield name, frame, {}
-    except StreamLostError as error:
-        writer.add_error(source, error)
 
 
 def _report(writer: ResultWriter, quiet: bool) -> None:

@@ -47,7 +47,7 @@ class ResultWriter:
     Args:
         paths: all pictures of the run, for the progress bar and for file names that do not collide; empty if they come one by one.
         out: folder for the files, made if missing; None writes none.
-        output_format: "table" (printed at the end), "csv" or "json" (one array; both printed as they come), or "" to print nothing.
+        output_format: "table" (printed at the end), "csv", "jsonl" or "json" (one array; all printed as they come), or "" to print nothing.
         model: named in the rows of pictures that could not be read.
         quiet: no progress bar.
         go_on: keep the rows that `out` has, and write the new ones behind them.
@@ -106,6 +106,8 @@ class ResultWriter:
             self._table.to_json_lines(self._out / "results.jsonl", append=self._go_on)
         if self._format == "csv":
             self._table.to_csv(sys.stdout)
+        elif self._format == "jsonl":
+            self._table.to_json_lines(sys.stdout)
         elif self._format == "json":
             self._table.to_json_array(sys.stdout)
         elif self._format == "table":

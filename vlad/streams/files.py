@@ -1,4 +1,4 @@
-"""Pictures as they come: new files of a folder, frames of a video or a camera."""
+"""Pictures of a folder as they come."""
 
 from __future__ import annotations
 
@@ -11,18 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
-from vlad.errors import ImageReadError
+from vlad.errors import StreamLostError
 from vlad.pictures.reading import IMAGE_SUFFIXES, RAW_SUFFIXES
+from vlad.streams.switch import Switch
 
 _POLL_SECONDS = 0.25
 _RESTLESS = 8  # looks after which a file is taken although it is written again and again
-_PATIENCE = 10  # seconds without a frame after which a camera or stream counts as lost
-
-
-class StreamLostError(ImageReadError):
-    """What was watched has gone: a folder, a camera, a connection."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,12 @@ class Arrival:
 
 
 def new_pictures(
-    folder: Path, *, seen: SeenFiles | None = None, stop_after: float | None = None, poll: float = _POLL_SECONDS
+    folder: Path,
+    *,
+    seen: SeenFiles | None = None,
+    stop_after: float | None = None,
+    switch: Switch | None = None,
+    poll: float = _POLL_SECONDS,
 ) -> Iterator[Arrival]:
     """The pictures of a folder, oldest first: those that are there, then each that comes, also under a name that was there before. A file
     is taken when it has not changed between two looks, so that none is read while it is being written; hidden files are left out.
@@ -122,6 +121,7 @@ def new_pictures(
     Args:
         seen: what was looked at before, and does not come again; what comes is added.
         stop_after: seconds without a new picture after which the iterator ends; None waits for ever.
+        switch: while it is off, no picture is taken, and those that come wait.
         poll: seconds between two looks.
 
     Raises:
@@ -132,6 +132,8 @@ def new_pictures(
     restless: dict[Path, int] = {}
     last = time.monotonic()
     while True:
+        if switch is not None and switch.hold():
+            last = time.monotonic()
         now = _look(folder)
         settled = []
         for path, state in now.items():
@@ -143,6 +145,8 @@ def new_pictures(
                 settled.append((state.modified, path))
         before = now
         for _, path in sorted(settled):
+            if switch is not None:
+                switch.hold()
             picture = _read(path, now[path], at_once=restless.pop(path, 0) >= _RESTLESS)
             if picture is not None:
                 yield Arrival(path, picture, seen.add(path, now[path], None if isinstance(picture, Path) else picture))
@@ -179,47 +183,3 @@ def _look(folder: Path) -> dict[Path, FileState]:
         except OSError:  # gone again between the two calls
             continue
     return found
-
-
-def frames(source: str, *, skip: int = 0, first: int = 0, stop_after: float | None = None) -> Iterator[tuple[Path, np.ndarray]]:
-    """Frames uint8 (H, W, 3) RGB of a video file, a camera number or a stream's URL, each with a name such as VIDEO_000012.
-
-    Args:
-        skip: so many frames of a video file are passed over; they keep their numbers.
-        first: number of the first frame of a camera or stream.
-        stop_after: seconds without a frame after which a camera or stream ends; a file ends with its last frame.
-
-    Raises:
-        ImageReadError: OpenCV cannot open the source.
-        StreamLostError: a camera or stream gave no frame for ten seconds, without `stop_after`.
-    """
-    import cv2
-
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
-    try:
-        if not capture.isOpened():
-            raise ImageReadError(
-                f"{source}: is no folder, and OpenCV cannot open it as video, camera or stream; check name and permissions"
-            )
-        stem, is_file = stem_of(source), Path(source).is_file()
-        number, last = 0 if is_file else first, time.monotonic()
-        while True:
-            is_there, frame = capture.read()
-            if is_there:
-                if number >= skip or not is_file:
-                    yield Path(f"{stem}_{number:06d}"), np.ascontiguousarray(frame[..., ::-1])
-                number, last = number + 1, time.monotonic()
-                continue
-            silent = time.monotonic() - last
-            if is_file or (stop_after is not None and silent > stop_after):
-                return
-            if stop_after is None and silent > _PATIENCE:
-                raise StreamLostError(f"{source}: broke off after {number - first} frames; check the camera and start again to go on")
-            time.sleep(_POLL_SECONDS)
-    finally:
-        capture.release()
-
-
-def stem_of(source: str) -> str:
-    """How the names of the frames of a video, camera or stream begin."""
-    return f"camera_{source}" if source.isdigit() else Path(source).stem or "stream"
