@@ -21,6 +21,7 @@ from vlad.prediction import Prediction
 if TYPE_CHECKING:
     from vlad.monitor import DriftMonitor
     from vlad.references.calibration import Calibration
+    from vlad.references.sample import MutualSample
     from vlad.references.thresholds import Thresholds
     from vlad.references.unlabelled import MutualSettings
     from vlad.scoring.pictures import PictureScorer
@@ -301,6 +302,52 @@ class AnomalyDetector(Fitting):
             warn(f"the pictures show {kinds}; each kind is judged for itself, and scores tell which (mutual_group)")
         for one in judged:
             yield one if isinstance(one, ImageReadError) else self._mutual_prediction(one, config, maps, noun, seconds)
+
+    def look_at_sample(self, images: Sequence[ImageSource], *, settings: MutualSettings | None = None, batch_size: int = 8) -> MutualSample:
+        """Judge a sample of unlabelled pictures of one product by itself, to judge any number of others by it with `predict_by_sample`, in
+        as many processes as there are; see `vlad.references.sample`.
+
+        Args:
+            images: at least eight pictures; unreadable ones are left out.
+            settings: as of `predict_mutual_iter`.
+            batch_size: see `predict`.
+
+        Raises:
+            ConfigError: too few pictures, or several kinds of product.
+        """
+        from vlad.references.sample import MutualSample
+        from vlad.references.unlabelled import MutualSettings
+
+        settings = (settings or MutualSettings()).where(rotations=self.config.rotations)
+        how: dict[str, Any] = {"batch_size": batch_size, "read": self.reader, "top_share": self.config.top_share, "roi": self.config.look}
+        return MutualSample.look(images, self.encoder, settings, **how)
+
+    def predict_by_sample(
+        self,
+        images: Iterable[ImageSource],
+        sample: MutualSample,
+        *,
+        batch_size: int = 8,
+        maps: bool = True,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Iterator[Any]:
+        """Judge pictures by a sample of them; results come in order, with `threshold_source` "mutual". References and words say nothing.
+
+        Args:
+            images: pictures, see `read_image`.
+            sample: of `look_at_sample`, by a detector with the same model and settings.
+            batch_size, maps, on_error: see `predict`.
+        """
+        check_reading(batch_size, on_error)
+        start = time.perf_counter()
+        how: dict[str, Any] = {"batch_size": batch_size, "read": self.reader, "top_share": self.config.top_share, "roi": self.config.look}
+        for one in sample.judge(images, self.encoder, on_error=on_error, **how):
+            now = time.perf_counter()
+            seconds, start = now - start, now
+            if isinstance(one, ImageReadError):
+                yield one
+            else:
+                yield self._mutual_prediction(one, self.config, maps, self.prompts.noun(self.config.class_name), seconds)
 
     def ask(
         self,

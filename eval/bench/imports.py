@@ -41,6 +41,7 @@ ROOMS = (
     "vlad",
     "output",
     "evaluation",
+    "cluster",
     "app",
     "serve",
     "cli",

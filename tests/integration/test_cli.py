@@ -22,9 +22,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from waiting import LIMIT, wait_until
 
-from vlad.cli.results import COLUMNS
 from vlad.disk import held
 from vlad.output import unique_stems
+from vlad.output.rows import COLUMNS
 
 VLAD = [sys.executable, "-m", "vlad"]
 

@@ -28,6 +28,11 @@ class GroupBy(StrEnum):
     none = "none"
 
 
+class Results(StrEnum):
+    parquet = "parquet"
+    csv = "csv"
+
+
 class OutputFormat(StrEnum):
     table = "table"
     json = "json"
@@ -145,6 +150,17 @@ def detect(
             show_default=False,
         ),
     ] = None,
+    engine: Annotated[
+        options.Engine,
+        typer.Option(
+            help="ray: a pool of detectors on a cluster of Ray (RAY_ADDRESS, else this machine) for pictures by the million: folders, "
+            "lists (.txt, .parquet) and URLs that fsspec reads; rows go into --out/parts, and the same command goes on."
+        ),
+    ] = options.Engine.local,
+    workers: options.Workers = None,
+    results: Annotated[
+        Results | None, typer.Option(help="With --engine ray: form of the parts.  [default: parquet]", show_default=False)
+    ] = None,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to print.")] = OutputFormat.table,
     recursive: Annotated[bool, typer.Option(help="Take folders with all their subfolders.")] = False,
     maps: Annotated[bool, typer.Option(help="Compute maps; --no-maps gives the score alone, many times faster.")] = True,
@@ -181,8 +197,18 @@ def detect(
     of_watch |= {"--outlier-window": outlier_window, "--outlier-percentile": outlier_percentile}
     if not watch and (given := [name for name, value in of_watch.items() if value is not None]):
         raise ConfigError(f"{', '.join(given)}: only with --watch")
-    found, unreadable = _find(images or [], recursive)
-    if images and not found:
+    of_ray = {"--workers": workers, "--results": results}
+    if engine is options.Engine.local and (given := [name for name, value in of_ray.items() if value is not None]):
+        raise ConfigError(f"{', '.join(given)}: only with --engine ray")
+    if engine is options.Engine.ray:
+        unfit: dict[str, Any] = {"--watch": watch, "--save": save, "--cache": cache, "--adapt-memory": adapt_memory}
+        unfit |= {"--format": None if output_format is OutputFormat.table else output_format}
+        if given := [name for name, value in unfit.items() if value is not None]:
+            raise ConfigError(f"{', '.join(given)}: not with --engine ray, whose results are the parts in --out")
+        if out is None:
+            raise ConfigError("--engine ray writes its results in parts; name a folder with --out")
+    found, unreadable = ([], {}) if engine is options.Engine.ray else _find(images or [], recursive)
+    if images and not found and engine is options.Engine.local:
         for problem in unreadable.values():
             options.complain(problem)
         raise typer.Exit(options.INPUT_UNREADABLE)
@@ -256,6 +282,33 @@ def detect(
         if adapt is not False:
             follow = Adapting(limit=adapt_limit or LIMIT, memory=adapt_memory or MEMORY, fewest=FEWEST if adapt else ENOUGH)
         name = detector.model_name
+        if engine is options.Engine.ray and out is not None:
+            from vlad.cli.many import Many, detect_many, report
+
+            many = Many(
+                inputs=images or [],
+                recursive=recursive,
+                out=out,
+                kind=(results or Results.parquet).value,
+                workers=workers,
+                device=made_of.device,
+                maps=maps,
+                batch_size=batch_size,
+                mutual=mutual,
+                expect_anomalous=expect_anomalous,
+                quiet=quiet,
+            )
+            try:
+                summary = detect_many(detector, follow, many)
+            except KeyboardInterrupt:
+                typer.echo(f"vlad: interrupted; the parts in {out} are kept, and the same command goes on", err=True)
+                raise typer.Exit(INTERRUPTED) from None
+            report(summary, many)
+            if fail_on_anomaly and summary.verdicts["anomalous"]:
+                raise typer.Exit(ANOMALY_FOUND)
+            if summary.verdicts["failed"] or failed:
+                raise typer.Exit(options.INPUT_UNREADABLE)
+            return
 
         def judge(writer: ResultWriter) -> None:
             if watching is not None:

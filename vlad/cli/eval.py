@@ -105,6 +105,11 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures that go through the model together.")] = 8,
+    engine: Annotated[
+        shared.Engine,
+        typer.Option(help="ray: categories go to a pool of detectors on a cluster of Ray, which all see the data and --out."),
+    ] = shared.Engine.local,
+    workers: shared.Workers = None,
     vlm: Annotated[
         str | None,
         typer.Option(metavar="NAME|URL", help="With --dataset mmad: who is asked, as in `vlad ask`.", show_default=False),
@@ -270,6 +275,16 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
         **({} if how is None else {"how_mutual": how}),
     )
     check_units(plan_units(dataset, settings))
+    pool = None
+    if options["engine"] == shared.Engine.ray:
+        from vlad.cluster.measure import RayPool
+        from vlad.cluster.run import Cluster
+
+        if options["cache"] is not None:
+            raise ConfigError("--cache is for one process; leave it or --engine ray out")
+        pool = RayPool(Cluster(workers=options["workers"], device=options["device"]))
+    elif options["workers"] is not None:
+        raise ConfigError("--workers: only with --engine ray")
     processes = Processes.find(options["device"])
     detector = _detector(options, processes.device(options["device"]))
     quiet = options["quiet"] or not processes.is_first
@@ -292,6 +307,7 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
             batch_size=options["batch_size"],
             class_name=options["class_name"],
             processes=processes,
+            pool=pool,
             quiet=quiet or not sys.stderr.isatty(),
         )
     except KeyboardInterrupt:

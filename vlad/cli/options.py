@@ -76,6 +76,19 @@ References = Annotated[
 ]
 
 
+class Engine(StrEnum):
+    """Where pictures are judged."""
+
+    local = "local"
+    ray = "ray"
+
+
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --engine ray: so many detectors.  [default: one for each GPU, or each four cores]", show_default=False),
+]
+
+
 def _optional(*names: str, help: str, **settings: Any) -> Any:
     """An option that is None unless it is given; what then holds, the help says."""
     return typer.Option(*names, help=help, show_default=False, **settings)

@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -18,16 +17,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from vlad.disk import held
 from vlad.errors import ImageReadError
 from vlad.output.names import short_name, unique_stems
+from vlad.output.rows import COLUMNS, details_of, details_of_error
 from vlad.output.tables import Cell, Row, TableWriter
 from vlad.prediction import FILE_KINDS, FILES
 
 if TYPE_CHECKING:
     from vlad.prediction import Prediction
 
-COLUMNS = (
-    "image_path", "time", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds",
-    "error",
-)  # fmt: skip
 _WAITING = 4  # results that the writer may be behind
 _SHOWN: dict[str, Literal["left", "right"]] = {
     "picture": "left",
@@ -180,7 +176,7 @@ class ResultWriter:
 
     def _add_error(self, image_path: str, error: ImageReadError, file: Mapping[str, Any] | None) -> None:
         self.errors.append(str(error))
-        row = {"image_path": image_path, "time": _now(), "model": self._model, "error": str(error)}
+        row = details_of_error(image_path, self._model, error)
         self._table.add(row, row | ({} if file is None else {"file": dict(file)}))
 
     def _add_prediction(self, path: Path, result: Prediction, file: Mapping[str, Any] | None) -> None:
@@ -199,8 +195,7 @@ class ResultWriter:
             self.undecided += 1
             self._reasons[result.undecided] = None
         self._seconds += result.seconds
-        details = result.to_dict() | {"image_path": result.image_path or str(path), "time": _now(), "error": problem}
-        details["n_regions"] = None if result.anomaly_map is None else len(result.regions)
+        details = details_of(result, result.image_path or str(path), problem)
         if file is not None:
             details |= {"file": dict(file)} | ({} if self._out is None else {"files": stem})
         self._table.add(_as_cells(details), details)
@@ -258,10 +253,6 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _as_cells(details: Mapping[str, Any]) -> dict[str, Any]:
     return {column: details.get(column) for column in COLUMNS} | {"error": details.get("error") or ""}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _cannot_save(path: Path, error: Exception) -> str:

@@ -6,11 +6,11 @@ import contextlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vlad.disk import held, replace_text
 from vlad.errors import ConfigError, DatasetError, ImageReadError, OutputError, VladError
@@ -112,6 +112,24 @@ def _unit(category: Category, k_shot: int, seed: int) -> Unit:
     return Unit(category, k_shot, seed, references, test, skipped)
 
 
+class Pool(Protocol):
+    """Runs units elsewhere."""
+
+    def __call__(
+        self,
+        detector: AnomalyDetector,
+        work: list[tuple[Unit, list[Picture]]],
+        dataset: Dataset,
+        out: Path,
+        settings: EvalSettings,
+        batch_size: int,
+        class_name: str | None,
+        tell: Callable[[int], object],
+    ) -> list[str]:
+        """Predict the pictures of each unit, whose samples then lie in `out`; one line for each unit that could not be run."""
+        ...
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process among those that `accelerate launch` (or torchrun) started; alone without one."""
@@ -166,6 +184,7 @@ def run(
     batch_size: int = 8,
     class_name: str | None = None,
     processes: Processes | None = None,
+    pool: Pool | None = None,
     quiet: bool = True,
 ) -> list[str]:
     """Predict every test picture of every unit that `out` does not hold yet, and write samples as they come.
@@ -179,6 +198,7 @@ def run(
         batch_size: see `AnomalyDetector.predict_iter`; it does not change what is measured.
         class_name: noun for the prompts of all categories; None takes each category's own.
         processes: see `Processes.find`; None is alone.
+        pool: runs the units elsewhere, such as `vlad.cluster.measure.RayPool`; None runs them here.
         quiet: no progress bar.
 
     Returns:
@@ -194,7 +214,7 @@ def run(
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out must be a folder, {out} is a file; choose another name")
     with held(out) if processes.is_first else contextlib.nullcontext():
-        return _run(detector, dataset, out, settings, processes, resume, batch_size, class_name, quiet)
+        return _run(detector, dataset, out, settings, processes, resume, batch_size, class_name, pool, quiet)
 
 
 def _run(
@@ -206,6 +226,7 @@ def _run(
     resume: bool,
     batch_size: int,
     class_name: str | None,
+    pool: Pool | None,
     quiet: bool,
 ) -> list[str]:
     if max(settings.k_shots, default=0) > 0:
@@ -219,24 +240,53 @@ def _run(
     todo = {unit.key: _mine(unit, dataset, done, processes) for unit in units}
     problems = [unit.skipped for unit in units if unit.skipped]
     processes.wait()  # nobody writes before everybody has read
-    with SampleWriter(out, processes.index) as writer, _progress(sum(map(len, todo.values())), quiet, processes) as progress:
-        for unit in units:
-            if todo[unit.key]:
-                progress.set_postfix_str(f"{unit.category.name} k={unit.k_shot}")
-                try:
-                    for sample in _run_unit(detector, unit, todo[unit.key], dataset, writer, settings, batch_size, class_name):
-                        writer.add(sample)
-                        progress.update()
-                except OutputError:
-                    raise
-                except VladError as error:  # one category must not end the run for the others
-                    problems.append(f"{unit.category.name}, k={unit.k_shot}, seed {unit.seed}: {error}")
+    with _progress(sum(map(len, todo.values())), quiet, processes) as progress:
+        work = [(unit, todo[unit.key]) for unit in units if todo[unit.key]]
+        if pool is not None:
+            problems += pool(detector, work, dataset, out, settings, batch_size, class_name, progress.update)
+        else:
+            with SampleWriter(out, processes.index) as writer:
+                for unit, pictures in work:
+                    progress.set_postfix_str(f"{unit.category.name} k={unit.k_shot}")
+                    how: dict[str, Any] = {"batch_size": batch_size, "class_name": class_name, "tell": progress.update}
+                    problems += measure_unit(detector, unit, pictures, dataset, writer, settings, **how)
     processes.wait()
     if processes.is_first:
         by_key = {sample.key: sample for sample in read_samples(out)}
         keys = [(*unit.key, dataset.relative(picture.path)) for unit in units for picture in unit.test]
         write_merged(out, [by_key[key] for key in keys if key in by_key])
     return problems
+
+
+def measure_unit(
+    detector: AnomalyDetector,
+    unit: Unit,
+    pictures: Sequence[Picture],
+    dataset: Dataset,
+    writer: SampleWriter,
+    settings: EvalSettings,
+    *,
+    batch_size: int,
+    class_name: str | None,
+    tell: Callable[[int], object] = lambda done: None,
+) -> list[str]:
+    """Predict pictures of a unit and write their samples.
+
+    Returns:
+        What went wrong, in one line, or nothing: one category must not end the run for the others.
+
+    Raises:
+        OutputError: something could not be written.
+    """
+    try:
+        for sample in _run_unit(detector, unit, pictures, dataset, writer, settings, batch_size, class_name):
+            writer.add(sample)
+            tell(1)
+    except OutputError:
+        raise
+    except VladError as error:
+        return [f"{unit.category.name}, k={unit.k_shot}, seed {unit.seed}: {error}"]
+    return []
 
 
 def describe(detector: AnomalyDetector, dataset: Dataset, settings: EvalSettings, class_name: str | None = None) -> dict[str, Any]:

@@ -130,14 +130,28 @@ def read_samples(folder: Path) -> list[Sample]:
     """
     found: dict[tuple[str, int, int, str], Sample] = {}
     for path in _sample_files(folder):
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-        for number, line in enumerate(lines[:-1], start=1):  # what follows the last line break was cut off
-            try:
-                sample = Sample.from_dict(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ConfigError(f"{path}, line {number}: damaged ({error}); delete the line and run again with --resume") from error
+        for sample in _read_file(path):
             found.setdefault(sample.key, sample)
     return list(found.values())
+
+
+def read_file(folder: Path, process: int) -> list[Sample]:
+    """The complete samples that one process has written; none if it has written nothing.
+
+    Raises:
+        ConfigError: as of `read_samples`.
+    """
+    path = _sample_file(folder, process)
+    return list(_read_file(path)) if path.exists() else []
+
+
+def _read_file(path: Path) -> Iterator[Sample]:
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last line break was cut off
+        try:
+            yield Sample.from_dict(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}, line {number}: damaged ({error}); delete the line and run again with --resume") from error
 
 
 def write_merged(folder: Path, samples: list[Sample]) -> None:

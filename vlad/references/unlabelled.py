@@ -158,6 +158,7 @@ def judge(
     beside: Callable[[list[np.ndarray]], Sequence[Scored]] | None = None,
     beside_weight: float = 0.5,
     roi: Roi | None = None,
+    keep: Callable[[TokenStore, list[str], float, bool], None] | None = None,
 ) -> list[Judged | ImageReadError]:
     """Judge pictures by each other, each kind of product for itself.
 
@@ -175,6 +176,8 @@ def judge(
             these.
         beside_weight: of `beside`, in [0, 1].
         roi: the part of each picture that counts; None: all of it.
+        keep: called for each group of at least two, the largest first, with the tokens that its pictures were compared by, their keys, the
+            share of the others that counted, and whether they were turned; the tokens are gone when it has returned.
 
     Returns:
         One entry for each picture in the order given, or with `on_error` "return" the error of an unreadable one.
@@ -212,7 +215,7 @@ def judge(
         bounds = {}
         for group in sorted({entry.group for entry in seen}):
             indices = [index for index, entry in enumerate(seen) if entry.group == group]
-            is_turned = _compare(seen, indices, straight, encoder, settings, read, top_share, tell, roi)
+            is_turned = _compare(seen, indices, straight, encoder, settings, read, top_share, tell, roi, keep)
             if settings.rescore > 1 and len(indices) > 1:
                 _rescore([seen[index] for index in indices], settings.rescore)
             if beside is not None and len(indices) >= FEWEST:
@@ -281,6 +284,7 @@ def _compare(
     top_share: float,
     tell: Callable[[str, int, int], None],
     roi: Roi | None,
+    keep: Callable[[TokenStore, list[str], float, bool], None] | None,
 ) -> bool:
     """Compare the pictures of one product with each other; True if they were turned."""
     from vlad.scoring.mutual import SAMPLE, SHARE, TokenStore, choose_plan, mutual_distances
@@ -319,6 +323,8 @@ def _compare(
                 distances = whole
             entry.comparison = Comparison(score, distances, entry.grid, entry.shown)
             tell("compare", done, len(indices))
+        if keep is not None:
+            keep(store, [seen[index].key for index in indices], share or SHARE, bool(is_turned))
     return bool(is_turned)
 
 

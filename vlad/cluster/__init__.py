@@ -1,0 +1,1 @@
+"""Past one machine: pictures by the million on a cluster of Ray."""

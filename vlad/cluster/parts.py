@@ -1,0 +1,105 @@
+"""Results of a large run in parts, one for each block of pictures, as Parquet or CSV."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vlad.disk import make_folder, replace_bytes, replace_text
+from vlad.errors import ConfigError
+from vlad.output.rows import COLUMNS
+from vlad.output.tables import TableWriter
+
+KINDS = ("parquet", "csv")
+_RUN = "run.json"
+_TEXTS = ("regions", "scores", "image_size", "warnings")  # kept as JSON in a column of their own
+
+
+class Parts:
+    """The folder of a run: run.json says of what, and parts/ holds the block of each number as part-0000000.parquet or .csv. A part
+    comes into being in one instant and whole, so that what is there is done.
+
+    Args:
+        out: the folder, made if missing.
+        kind: "parquet" or "csv".
+        identity: what decides the rows, as plain JSON values; a run that is there must be of the same.
+
+    Raises:
+        ConfigError: the folder holds another run.
+        OutputError: it cannot be written to.
+    """
+
+    def __init__(self, out: Path, kind: str, identity: Mapping[str, Any]) -> None:
+        self.folder, self._kind = out / "parts", kind
+        make_folder(self.folder)
+        text = json.dumps({**identity, "results": kind}, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+        place = out / _RUN
+        if place.exists():
+            before = _read(place)
+            now = json.loads(text)
+            for key in sorted({*before, *now}):
+                if before.get(key) != now.get(key):
+                    raise ConfigError(f"{out} holds a run with another {key}: {before.get(key)}, now {now.get(key)}; choose another --out")
+        else:
+            replace_text(place, text)
+
+    def place(self, number: int) -> Path:
+        """Where the part of a block is, or will be."""
+        return self.folder / f"part-{number:07d}.{self._kind}"
+
+    def is_done(self, number: int) -> bool:
+        """Whether a block has been written."""
+        return self.place(number).is_file()
+
+    def write(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a block, in the order of its pictures.
+
+        Raises:
+            OutputError: it could not be written.
+        """
+        replace_bytes(self.place(number), _parquet(rows) if self._kind == "parquet" else _csv(rows))
+
+
+def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    text, number = pa.string(), pa.float64()
+    types = dict.fromkeys((*COLUMNS, *_TEXTS), text)
+    types |= {"pred_score": number, "threshold": number, "mask_threshold": number, "seconds": number, "pred_label": pa.bool_()}
+    types |= {"n_regions": pa.int64()}
+    flat = [{name: _flat(row, name) for name in types} for row in rows]
+    file = io.BytesIO()
+    parquet.write_table(pa.Table.from_pylist(flat, pa.schema(list(types.items()))), file, compression="zstd")
+    return file.getvalue()
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    file = io.StringIO(newline="")
+    with TableWriter((*COLUMNS, *_TEXTS)) as table:
+        table.to_csv(file)
+        for row in rows:
+            table.add({name: _flat(row, name) for name in table.columns})
+    return file.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _flat(row: Mapping[str, Any], name: str) -> Any:
+    value = row.get(name)
+    if name in _TEXTS:
+        return None if value is None else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str):  # a name that is no UTF-8 has no other place in a table
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return value
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        before = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{place}: damaged ({error}); choose another folder") from error
+    if not isinstance(before, dict):
+        raise ConfigError(f"{place}: damaged; choose another folder")
+    return before
