@@ -2,8 +2,8 @@
 
     python eval/by_sample.py --data FOLDER ... [--model lite] [--samples 16,32,128] [--draws 3]
 
-For each category (MVTec layout) and size of the sample, mean image AUROC and share of right verdicts over draws of the sample, which is drawn
-from the test pictures themselves, as on an unsorted folder.
+For each category (MVTec layout) and size of the sample, mean image AUROC and share of right verdicts over draws of the sample, which is
+drawn from the test pictures themselves, as on an unsorted folder.
 """
 
 from __future__ import annotations

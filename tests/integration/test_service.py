@@ -319,6 +319,9 @@ class TestModels:
 
     def test_names(self, folder, tmp_path):
         assert named([str(folder), f"other={folder}"]) == {"gear": folder, "other": folder}
+        (tmp_path / "shelf" / "empty").mkdir(parents=True)
+        shutil.copytree(folder, tmp_path / "shelf" / "bolt")
+        assert named([str(tmp_path / "shelf")]) == {"bolt": tmp_path / "shelf" / "bolt"}
         for given, message in (
             ([], "expected at least one folder"),
             ([str(folder), str(folder)], "two models are called 'gear'"),

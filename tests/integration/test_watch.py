@@ -114,3 +114,24 @@ def test_what_does_not_go_together(options, message, tmp_path):
     given = [option.replace("FOLDER", str(tmp_path)).replace("IMAGE", str(tmp_path / "a.png")) for option in options]
     run = vlad("detect", *given, "--model", "lite")
     assert run.returncode == 2 and message in " ".join(run.stderr.split())
+
+
+def test_an_exported_detector_watches_without_drift(tmp_path):
+    pytest.importorskip("onnxruntime")
+    from vlad import AnomalyDetector
+    from vlad.deploy.exporting import export
+
+    (tmp_path / "in").mkdir()
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), picture(110, number))
+    good = [picture(110, 100 + number) for number in range(3)]
+    AnomalyDetector.from_pretrained("lite", device="cpu", rotations=1).fit(good).save(tmp_path / "model")
+    export(AnomalyDetector.load(tmp_path / "model", device="cpu"), tmp_path / "exported")
+    out = tmp_path / "out"
+    command = ("detect", "--watch", tmp_path / "in", "--model", tmp_path / "exported")
+    run = vlad(*command, "--stop-after", "0.5", "--out", out, "--threshold", "0.9")
+    rows = rows_of(out)
+    assert run.returncode == 0 and len(rows) == 6 and not any(row["pred_label"] for row in rows), run.stderr
+    assert {row["threshold_source"] for row in rows} == {"user"} and "outlier" not in rows[0]["scores"] and (out / "marked.png").is_file()
+    run = vlad(*command, "--outlier-window", "50")
+    assert run.returncode == 2 and "leave --outlier-window out" in run.stderr

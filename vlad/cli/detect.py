@@ -17,6 +17,7 @@ from vlad.untrusted import printable
 
 if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
+    from vlad.cli.watch import Watching
     from vlad.detector import AnomalyDetector
     from vlad.together import Adapting
 
@@ -253,18 +254,20 @@ def detect(
     if is_exported(made_of.model):
         fixed: dict[str, Any] = {
             "--references": references,
-            "--watch": watch,
             "--mutual": mutual,
             "--expect-anomalous": expect_anomalous,
             "--adapt": adapt,
         }
         fixed |= {"--adapt-limit": adapt_limit, "--adapt-memory": adapt_memory, "--cache": cache}
+        fixed |= {"--outlier-window": outlier_window, "--outlier-percentile": outlier_percentile}
         named = [name for name, value in fixed.items() if value is not None]
         named += [_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in sorted(set(made_of.settings) - {"threshold"})]
         if named:
             raise ConfigError(f"{made_of.model} is an exported detector, which is as it was exported; leave {', '.join(named)} out")
+        if engine is options.Engine.ray:
+            raise ConfigError("--engine ray runs detectors with torch; give the folder or model that the export was made of")
         judge, name = _exported(
-            Path(made_of.model), found, made_of.threshold, maps=maps, batch_size=batch_size, keep_images=out is not None
+            Path(made_of.model), found, made_of.threshold, watching, maps=maps, batch_size=batch_size, keep_images=out is not None
         )
     else:
         detector = made_of.load(quiet, references=bool(references))
@@ -408,13 +411,20 @@ def _detect(
 _OPTIONS = {"adapt": "--match", "white_level": "--white"}  # of settings that are called otherwise
 
 
-def _exported(folder: Path, found: list[Path], threshold: float | None, **how: Any) -> tuple[Callable[[ResultWriter], None], str]:
+def _exported(
+    folder: Path, found: list[Path], threshold: float | None, watching: Watching | None, **how: Any
+) -> tuple[Callable[[ResultWriter], None], str]:
     """What judges pictures with an exported detector, which needs no torch, and its name."""
     from vlad.deploy.runtime import ExportedDetector
 
     exported = ExportedDetector(folder)
 
     def judge(writer: ResultWriter) -> None:
+        if watching is not None:
+            from vlad.cli.watch import watch
+
+            watch(exported, writer, None, watching, threshold=threshold)
+            return
         results = exported.predict_iter(found, threshold=threshold, on_error="return", **how)
         for path, result in zip(found, results, strict=True):
             writer.add(path, result)

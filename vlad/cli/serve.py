@@ -46,6 +46,7 @@ def serve(
 
     \b
     vlad serve models/nut exported/bolt --results results.sqlite
+    vlad serve models/                           # every folder in it
     curl -F file=@part.png -F model=nut http://127.0.0.1:8000/v1/detect
     vlad serve --new-key line_3 | tail -1 >> keys.txt
     vlad serve models/nut --host 0.0.0.0 --keys keys.txt

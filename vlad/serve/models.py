@@ -149,7 +149,7 @@ def state_of(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
 
 
 def named(folders: Iterable[str]) -> dict[str, Path]:
-    """NAME=FOLDER or FOLDER, whose own name is taken, to folders by name.
+    """NAME=FOLDER or FOLDER, whose own name is taken, to folders by name; a folder without a detector stands for all that are in it.
 
     Raises:
         ConfigError: a name is taken twice or has other signs than letters, digits, . _ and -; or a folder holds no detector.
@@ -157,8 +157,17 @@ def named(folders: Iterable[str]) -> dict[str, Path]:
     from vlad.deploy.spec import is_exported
     from vlad.persistence import is_saved_detector
 
+    def is_detector(folder: Path) -> bool:
+        return is_exported(folder) or is_saved_detector(folder)
+
     found: dict[str, Path] = {}
+    each: list[str] = []
     for text in folders:
+        inside = (
+            [] if "=" in text or is_detector(Path(text)) or not Path(text).is_dir() else sorted(filter(is_detector, Path(text).iterdir()))
+        )
+        each += map(str, inside) if inside else [text]
+    for text in each:
         name, separator, place = text.partition("=")
         folder = Path(place if separator else text)
         name = name if separator else folder.resolve().name
@@ -166,7 +175,7 @@ def named(folders: Iterable[str]) -> dict[str, Path]:
             raise ConfigError(f"a model is called by letters, digits, '.', '_' and '-', got {name!r}; write NAME=FOLDER")
         if name in found:
             raise ConfigError(f"two models are called {name!r}; write NAME=FOLDER")
-        if not (is_exported(folder) or is_saved_detector(folder)):
+        if not is_detector(folder):
             raise ConfigError(f"{folder} holds no detector; expected a folder of `vlad fit` or `vlad export`")
         found[name] = folder
     if not found:
