@@ -72,12 +72,13 @@ def same(detector: AnomalyDetector, exported: ExportedDetector, pictures: list[n
 
 class TestParity:
     @pytest.mark.parametrize("kind", ["onnx", "openvino"])
-    @pytest.mark.parametrize("scorer", ["nearest", "subspace", "gaussian"])
+    @pytest.mark.parametrize("scorer", ["nearest", "subspace", "gaussian", "positioned", "histogram"])
     def test_lite_beside_references(self, lite, good, bad, scorer, kind, tmp_path):
         if kind == "openvino":
             pytest.importorskip("openvino", reason="OpenVINO is not installed")
-        settings = {} if scorer == "gaussian" else {"rotations": 2}
-        detector = AnomalyDetector(lite, scorer=scorer, search="exact", class_name="gear", **settings).fit(good)
+        settings = {"rotations": 2} if scorer in ("nearest", "subspace") else {}
+        shown = [ProductLine("gear", 3, 160).sample(number).image for number in range(6)] if scorer == "histogram" else good
+        detector = AnomalyDetector(lite, scorer=scorer, search="exact", class_name="gear", **settings).fit(shown)
         exported = ExportedDetector(export(detector, tmp_path / "out", kind=kind))
         tall = np.ascontiguousarray(bad[:, :90])
         same(detector, exported, [bad, good[0], np.ascontiguousarray(good[1][::-1]), tall])
@@ -145,7 +146,6 @@ class TestWhatCannotBe:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"scorer": "positioned"}, "scorer 'positioned' cannot be exported; use nearest, winclip"),
             ({"tile": 200, "rotations": 1}, "tiles are not exported"),
             ({"ignore": "1,1,30,30", "rotations": 1}, "exported where it is one box"),
         ],

@@ -259,7 +259,6 @@ def detect(
             "--adapt": adapt,
         }
         fixed |= {"--adapt-limit": adapt_limit, "--adapt-memory": adapt_memory, "--cache": cache}
-        fixed |= {"--outlier-window": outlier_window, "--outlier-percentile": outlier_percentile}
         named = [name for name, value in fixed.items() if value is not None]
         named += [_OPTIONS.get(name, f"--{name.replace('_', '-')}") for name in sorted(set(made_of.settings) - {"threshold"})]
         if named:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vlad.deploy.runtime import ExportedDetector
 from vlad.errors import ConfigError, ImageReadError, StreamLostError
+from vlad.monitor import DriftMonitor
 from vlad.streams.density import Density
 from vlad.streams.files import FileState, SeenFiles, new_pictures
 from vlad.streams.frames import Camera, Video, stem_of
@@ -23,6 +23,7 @@ from vlad.untrusted import printable
 
 if TYPE_CHECKING:
     from vlad.cli.results import ResultWriter
+    from vlad.deploy.runtime import ExportedDetector
     from vlad.detector import AnomalyDetector
     from vlad.pictures.reading import ImageSource
     from vlad.together import Adapting
@@ -84,12 +85,10 @@ def watch(
     *,
     threshold: float | None = None,
 ) -> None:
-    """Score what comes; say when drift begins and ends, flag outliers, and keep what the whole run says. An exported detector gives no
-    embedding, so it tells of neither; `threshold` is for it, a detector has its own."""
-    monitor = None
-    if not isinstance(detector, ExportedDetector):
-        flag = OutlierFlag(warm_up=how.warm_up, window=max(how.warm_up, how.outlier_window), percentile=how.outlier_percentile)
-        monitor = detector.monitor(warm_up=how.warm_up, outliers=flag)
+    """Score what comes; say when drift begins and ends, flag outliers, and keep what the whole run says. An exported detector has no
+    references to compare the stream with, so it tells of drift from the warm-up alone; `threshold` is for it, a detector has its own."""
+    flag = OutlierFlag(warm_up=how.warm_up, window=max(how.warm_up, how.outlier_window), percentile=how.outlier_percentile)
+    monitor = DriftMonitor(detector, warm_up=how.warm_up, outliers=flag)
     switch = Switch()
     density = Density(how.out) if how.out is not None and how.maps else None
     outliers, kept = 0, time.monotonic()
@@ -104,25 +103,23 @@ def watch(
             stack.callback(lambda: _summary(arriving, outliers, recorder))
         for path, picture, file in arriving:
             try:
-                seen = None if monitor is None else monitor.update(picture, maps=how.maps)
-                found = detector.predict(picture, maps=how.maps, threshold=threshold) if seen is None else seen.prediction
+                seen = monitor.update(picture, maps=how.maps, threshold=threshold)
             except ImageReadError as error:
                 problem = str(error).removeprefix("bytes: ")
                 writer.add(path, error if isinstance(picture, Path) else ImageReadError(f"{path}: {problem}"), file=file)
                 continue
-            prediction = found if follow is None else follow(found)
+            prediction = seen.prediction if follow is None else follow(seen.prediction)
             writer.add(path, prediction, file=file)
             writer.flush()  # the next may come in an hour, and a full disk is told now
-            is_outlier = seen is not None and seen.outlier.is_outlier is True
+            is_outlier = seen.outlier.is_outlier is True
             outliers += is_outlier
             if how.as_lines:
                 typer.echo(printable(f"{path}  {prediction.verdict}{'  outlier' if is_outlier else ''}", one_line=True))
-            reasons = () if seen is None else seen.reasons
-            if bool(reasons) != bool(before):
-                _tell(f"drift at {path}: {'; '.join(reasons)}" if reasons else f"no drift any more at {path}")
-            if seen is not None and seen.outlier.has_changed:
+            if bool(seen.reasons) != bool(before):
+                _tell(f"drift at {path}: {'; '.join(seen.reasons)}" if seen.reasons else f"no drift any more at {path}")
+            if seen.outlier.has_changed:
                 _tell(f"the stream is another since {how.warm_up} pictures before {path}; from now on outliers are told from these")
-            before = reasons
+            before = seen.reasons
             if recorder is not None:
                 recorder.add(prediction, is_outlier=is_outlier)
             if density is not None and how.out is not None:

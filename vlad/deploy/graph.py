@@ -26,7 +26,7 @@ from vlad.scoring.windows import upsample
 if TYPE_CHECKING:
     from vlad.scoring.pictures import PictureScorer
 
-SCORERS = ("nearest", "winclip", "subspace", "gaussian")
+SCORERS = ("nearest", "winclip", "subspace", "gaussian", "positioned", "histogram")
 
 
 class ScoringGraph(nn.Module):
@@ -61,7 +61,7 @@ class ScoringGraph(nn.Module):
             raise ConfigError("words of a CLIP beside a patch backbone take a second input; set text_weight=0, or leave one out")
         if self.text is not None and self.text.is_coarse:
             raise ConfigError("windows from coarse to fine depend on the picture and cannot be exported; use speed 'exact' or 'fast'")
-        self.banks = {} if memory is None else {name: _frozen_bank(bank, memory) for name, bank in memory.banks.items()}
+        self.banks = {} if memory is None else {name: _frozen_bank(bank, memory, self.top_share) for name, bank in memory.banks.items()}
         self.scales = () if memory is None else tuple(memory.scales)
         self.size = size
         used = (self.joint if needs_joint else None, self.patches)
@@ -145,7 +145,13 @@ class ScoringGraph(nn.Module):
         if self.method == "gaussian":
             distances = torch.stack([self.banks[PATCHES].distances(one) for one in tokens.unbind(0)])
             return distances, _top_mean(distances, self.top_share)
+        if self.method == "positioned":
+            distances = torch.stack([self.banks[PATCHES].distances(one, grid) for one in tokens.unbind(0)])
+            return distances, _top_mean(distances, self.top_share)
         patch = self.banks[PATCHES].distances(tokens.flatten(0, 1)).view(count, -1)
+        if self.method == "histogram":
+            score = _top_mean(patch, self.top_share)
+            return patch, torch.stack([self.banks[PATCHES].fused(*pair) for pair in zip(tokens.unbind(0), score.unbind(0), strict=True)])
         if self.method != "winclip":
             return patch, _top_mean(patch, self.top_share)
         of_windows = {
@@ -176,17 +182,78 @@ class _Gaussian(nn.Module):
         return (white.square().sum(-1) * (self.floor / 4)).clamp(max=1)
 
 
-def _frozen_bank(bank: Any, memory: Any) -> Any:
+class _Positioned(nn.Module):
+    """`PositionedBank.matched`, without assignments to slices."""
+
+    def __init__(self, bank: Any, memory: Any) -> None:
+        super().__init__()
+        places = math.prod(memory.grid)
+        owned = list(bank._tokens.values())
+        if len({len(rows) for rows in owned}) != 1 or len(owned[0]) % places:
+            raise ConfigError("references of scorer 'positioned' have different numbers of views and cannot be exported; fit them anew")
+        self.tokens = torch.stack([rows.view(-1, places, rows.shape[1]) for rows in owned])  # (K, V, P, C)
+        self.wholes = F.normalize(self.tokens[:, 0].mean(1), dim=1)
+        self.pictures, self.reach = min(bank.pictures, len(owned)), bank.reach
+
+    def distances(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(P,) of tokens (P, C)."""
+        unit, (rows, cols) = F.normalize(tokens, dim=-1), grid
+        order = (self.wholes @ F.normalize(unit.mean(0), dim=0)).topk(self.pictures).indices
+        shown = unit.view(rows, cols, -1)
+        normal = self.tokens.index_select(0, order).flatten(0, 1).unflatten(1, (rows, cols))  # (K * V, rows, cols, C)
+        best = shown.new_full((rows, cols), -1.0)
+        down_most, right_most = min(self.reach, rows - 1), min(self.reach, cols - 1)
+        for down in range(-down_most, down_most + 1):
+            for right in range(-right_most, right_most + 1):
+                top, bottom, left, end = max(0, -down), max(0, down), max(0, -right), max(0, right)
+                here = shown[top : rows - bottom, left : cols - end]
+                there = normal[:, bottom : rows - top, end : cols - left]
+                cosines = (here[None] * there).sum(-1).amax(0)
+                best = torch.maximum(best, F.pad(cosines, (left, end, top, bottom), value=-1.0))
+        return ((1 - best) / 2).clamp(0, 1).flatten()
+
+
+class _Histogram(nn.Module):
+    """`HistogramBank` with its words and its spread worked out."""
+
+    def __init__(self, bank: Any, top_share: float) -> None:
+        super().__init__()
+        self.patches = bank
+        self.words, self.spread = bank.words(), bank._spread_of(None, top_share)
+
+    def distances(self, tokens: Tensor) -> Tensor:
+        """(P,) of tokens (P, C)."""
+        return self.patches.distances(tokens)
+
+    def fused(self, tokens: Tensor, score: Tensor) -> Tensor:
+        """As `HistogramBank.fused`, of tokens (P, C) and a score ()."""
+        if self.words is None or self.spread is None:
+            return score
+        unit, words, spread = F.normalize(tokens, dim=-1), self.words, self.spread
+        nearest = (words.centres.square().sum(1) - 2 * unit @ words.centres.T).argmin(1)
+        shares = F.one_hot(nearest, len(words.centres)).float().mean(0)
+        distance = ((shares - words.mean).square() / words.variance).mean().sqrt()
+        counted = spread.patch + spread.patch_width * (distance - spread.counted) / spread.counted_width
+        return torch.maximum(score, counted).clamp(max=1)
+
+
+def _frozen_bank(bank: Any, memory: Any, top_share: float) -> Any:
     """A bank whose search is exact and can be traced; the detector's own is left alone."""
     from vlad.scoring.gaussian import GaussianBank
+    from vlad.scoring.histogram import HistogramBank
     from vlad.scoring.nearest import MemoryBank
+    from vlad.scoring.positioned import PositionedBank
 
     if isinstance(bank, GaussianBank):
         return _Gaussian(bank, memory)
+    if isinstance(bank, PositionedBank):
+        return _Positioned(bank, memory)
     other = bank.copy()
     if isinstance(other, MemoryBank):
         other.is_exact = True
         _ = other.rows  # joined now
+        if isinstance(other, HistogramBank):
+            return _Histogram(other, top_share)
     else:
         other.distances(torch.zeros(1, len(next(iter(other._sums.values())))))  # fitted now
     return other

@@ -59,17 +59,30 @@ class ExportedDetector:
         """Names the model and its runtime; every result carries it."""
         return f"{self.spec.model}, {self.spec.kind} {self.spec.precision}"
 
+    @property
+    def memory(self) -> None:
+        """None: the references are inside the graph, and not at hand."""
+        return None
+
     def predict(
         self,
         images: Any,
         *,
+        class_name: str | None = None,
+        tile: int | None = None,
         batch_size: int = 8,
         maps: bool = True,
         threshold: float | None = None,
         mask_threshold: float | None = None,
         on_error: Literal["raise", "return"] = "raise",
     ) -> Any:
-        """See `AnomalyDetector.predict`."""
+        """See `AnomalyDetector.predict`; a class name and tiles cannot be chosen any more.
+
+        Raises:
+            ConfigError: one was given.
+        """
+        if class_name is not None or tile is not None:
+            raise ConfigError("an exported detector has its class name and no tiles; leave class_name and tile out")
         is_one = is_one_picture(images)
         results = self.predict_iter(
             [images] if is_one else images,
