@@ -34,7 +34,7 @@ FILE_KINDS = {  # all that it can write, and how the names end
 }
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Prediction:
     """Is something wrong with a picture, and where.
 
@@ -171,6 +171,12 @@ class Prediction:
             "prompts": self.prompts,
             "seconds": round(self.seconds, 6),
         }
+
+    def __repr__(self) -> str:
+        """One line: picture, verdict, marked places."""
+        height, width = self.image_size
+        places = "" if self.anomaly_map is None else f", {len(self.regions)} marked place{'' if len(self.regions) == 1 else 's'}"
+        return f"<Prediction of {self.image_path or 'a picture'}, {width} x {height}: {self.verdict}{places}>"
 
     @property
     def verdict(self) -> str:

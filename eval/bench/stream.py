@@ -79,12 +79,9 @@ def main() -> None:
         half = options.frames // 2
         flags = [bool(row["scores"].get("outlier")) for row in rows]
         video = (place / "run.mkv").stat().st_size / 1e6
-    print(
-        f"{options.model}, {len(rows)} of {options.frames} frames of 320 x 320, {took / len(rows) * 1e3:.0f} ms a frame, exit {run.returncode}"
-    )
-    print(
-        f"memory after a tenth {early:.0f} MiB, at the end {last:.0f} MiB ({last / early:.2f}), at most {most:.0f} MiB; video {video:.0f} MB"
-    )
+    frame = took / len(rows) * 1e3
+    print(f"{options.model}, {len(rows)} of {options.frames} frames of 320 x 320, {frame:.0f} ms a frame, exit {run.returncode}")
+    print(f"memory after a tenth {early:.0f} MiB, at the end {last:.0f} ({last / early:.2f}), at most {most:.0f}; video {video:.0f} MB")
     print(f"flagged before the change {np.mean(flags[20:half]):.1%}, of the 20 after it {np.mean(flags[half : half + 20]):.0%}, "
           f"of the last tenth {np.mean(flags[-options.frames // 10 :]):.1%}")  # fmt: skip
     print("\n".join(line for line in told if "drift" in line or "another" in line or "outliers" in line))

@@ -333,3 +333,13 @@ class TestPredict:
     def test_scales_of_none_at_all(self, backbone, prompts, golden):
         result = AnomalyDetector(backbone, prompts=prompts, scales=()).predict(golden.pictures()[0])
         assert result.anomaly_map is None and 0 < result.pred_score < 1
+
+
+def test_printed_it_is_one_line(picture, spot):
+    shown = repr(make(picture, spot, image_path="parts/a.png"))
+    assert (
+        shown
+        == "<Prediction of parts/a.png, 120 x 80: anomalous: score 0.80, threshold 0.50 (text), 1 marked place>"
+        == str(make(picture, spot, image_path="parts/a.png"))
+    )
+    assert repr(make(picture, None, threshold=None)) == "<Prediction of a picture, 120 x 80: undecided: score 0.80, no threshold>"
