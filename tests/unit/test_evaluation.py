@@ -772,7 +772,32 @@ class TestSearch:
 
 
 class TestReport:
-    def test_holds_everything_itself(self, fitted, data, tmp_path):
+    def test_another_dataset_in_its_layout_is_not_called_by_its_name(self, detector, data, tmp_path):
+        run(detector, load_dataset(data), tmp_path)
+        results = summarise(tmp_path)
+        html = write_report(tmp_path, load_dataset(data))[0].read_text()
+        assert results["dataset"]["title"] == f"{data.name} (laid out as MVTec AD)" and results["dataset"]["is_published"] is False
+        assert f"<h1>{data.name} (laid out as MVTec AD)</h1>" in html and "(paper)" not in html
+        results["dataset"].pop("is_published")  # as runs of before are
+        (tmp_path / "results.json").write_text(json.dumps(results))
+        assert "(paper)" not in write_report(tmp_path)[0].read_text()
+
+    def test_a_run_that_was_called_otherwise_goes_on(self, detector, data, tmp_path):
+        run(detector, load_dataset(data), tmp_path)
+        identity = json.loads((tmp_path / "run.json").read_text())
+        identity["dataset"]["title"] = "MVTec AD"
+        del identity["dataset"]["is_published"]
+        (tmp_path / "run.json").write_text(json.dumps(identity))
+        assert run(detector, load_dataset(data), tmp_path, resume=True) == []
+
+    def test_the_published_numbers_make_it_the_dataset(self):
+        layout = LAYOUTS["mvtec"]
+        assert layout.are_published([("bottle", 20, 63), ("zipper", 32, 119)])
+        assert not layout.are_published([("bottle", 20, 63), ("hazelnut", 6, 17)]) and not layout.are_published([("nut", 20, 63)])
+        assert LAYOUTS["folder"].are_published([("anything", 1, 1)])
+
+    def test_holds_everything_itself(self, fitted, data, tmp_path, monkeypatch):
+        monkeypatch.setattr("vlad.evaluation.datasets.Dataset.is_published", True)
         dataset = load_dataset(data)
         run(fitted, dataset, tmp_path, EvalSettings(k_shots=(0, 1), seeds=(0, 1)))
         results = summarise(tmp_path)

@@ -290,7 +290,7 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
     quiet = options["quiet"] or not processes.is_first
     out = options["out"] or Path("runs") / _default_name(dataset, detector.backbone.source or detector.backbone.name)
     if not quiet:
-        typer.echo(f"model: {detector.model_name}; data: {dataset.layout.title}, {_counted(len(dataset.categories), 'category')}", err=True)
+        typer.echo(f"model: {detector.model_name}; data: {dataset.title}, {_counted(len(dataset.categories), 'category')}", err=True)
         _tell_folders(dataset, indent="")
         for one in dataset.categories:
             if question := inverted_masks(one):
@@ -386,9 +386,9 @@ def _check(dataset: Dataset, *, quiet: bool) -> None:
     from vlad.evaluation.datasets.check import check_dataset, dataset_size
 
     layout = dataset.layout
-    typer.echo(f"{layout.title} ({layout.name}) in {dataset.root}")
+    typer.echo(f"{dataset.title} ({layout.name}) in {dataset.root}")
     for label, text in (("get it", layout.url), ("licence", layout.licence), ("split", layout.split_note)):
-        if text:
+        if text and (dataset.is_published or label == "split"):
             typer.echo(f"  {label}: {text}")
     for category in dataset.categories:
         good = sum(not picture.is_anomalous for picture in category.test)

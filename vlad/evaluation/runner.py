@@ -298,7 +298,8 @@ def describe(detector: AnomalyDetector, dataset: Dataset, settings: EvalSettings
         "schema_version": SCHEMA_VERSION,
         "dataset": {
             "name": dataset.layout.name,
-            "title": dataset.layout.title,
+            "title": dataset.title,
+            "is_published": dataset.is_published,
             "categories": [category.name for category in dataset.categories],
             "fingerprint": dataset.fingerprint,
         },
@@ -331,12 +332,18 @@ def _claim(out: Path, identity: dict[str, Any], resume: bool) -> None:
         except ValueError as error:
             raise ConfigError(f"{path}: damaged ({error}); choose another folder") from error
         for key, value in identity.items():
-            if before.get(key) != value:
+            # How a dataset is called may change, what it holds may not.
+            known = {"name", "categories", "fingerprint"} if key == "dataset" else None
+            if _only(before.get(key), known) != _only(value, known):
                 raise ConfigError(f"{out} holds a run with another {key}: {before.get(key)}, now {value}; choose another folder")
         return
     if (out / "samples.jsonl").exists():
         raise ConfigError(f"{out} holds samples, but no run.json that says of what; choose another folder")
     replace_text(path, json.dumps(identity, indent=2, ensure_ascii=False) + "\n")
+
+
+def _only(value: Any, keys: set[str] | None) -> Any:
+    return {key: one for key, one in value.items() if key in keys} if keys is not None and isinstance(value, dict) else value
 
 
 def _mine(unit: Unit, dataset: Dataset, done: set[tuple[str, int, int, str]], processes: Processes) -> list[Picture]:

@@ -59,6 +59,21 @@ class Dataset:
         return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()
 
     @property
+    def is_published(self) -> bool:
+        """Whether this is the dataset that its layout is named after, and not another that lies on disk in the same way: every category has
+        a published name and the published numbers of test pictures. True where none are published."""
+        counted = [
+            (one.name, sum(not picture.is_anomalous for picture in one.test), sum(picture.is_anomalous for picture in one.test))
+            for one in self.categories
+        ]
+        return self.layout.are_published(counted)
+
+    @property
+    def title(self) -> str:
+        """What people call it: the published name, or the folder's."""
+        return self.layout.title if self.is_published else f"{self.root.resolve().name} (laid out as {self.layout.title})"
+
+    @property
     def fingerprint(self) -> str:
         """16 hex digits over the names, labels and sizes in bytes of all pictures, the names of their masks and their polygons."""
         digest = hashlib.sha256()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,15 @@ class Layout:
     split_note: str = ""
     default_root: Callable[[], Path] | None = None
     read_named: Callable[[Path, Any], list[Category]] | None = None
+
+    def are_published(self, counted: Iterable[tuple[str, int, int]]) -> bool:
+        """Whether categories, each with its numbers of good and anomalous test pictures, are those of the published dataset."""
+        if not self.counts:
+            return True
+        return all(
+            name in self.counts and self.counts[name].good in (None, good) and self.counts[name].anomalous in (None, anomalous)
+            for name, good, anomalous in counted
+        )
 
 
 @dataclass(frozen=True)
