@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlad.errors import ConfigError, VladError
-from vlad.scoring.regions import Region, find_regions, large_parts
+from vlad.scoring.regions import Region, find_regions, large_parts, parts_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -216,6 +216,30 @@ class Prediction:
             footer=f"{self.class_name} · {self.model}",
             look=None if self.roi is None else self.roi.mask(self.image_size),
             max_side=max_side,
+        )
+
+    def to_supervision(self) -> Any:
+        """The marked places as `supervision.Detections`: boxes, masks bool (N, H, W), peaks as confidence, class 0 called "anomaly"; for its
+        annotators, trackers and sinks. Its `HeatMapAnnotator` counts where detections were; `overlay` shows this picture's map.
+
+        Raises:
+            VladError: supervision is not installed.
+        """
+        try:
+            from supervision import Detections
+        except ImportError as error:
+            raise VladError("to_supervision needs supervision; pip install 'vlad-anomaly[formats]'") from error
+        if not self.regions or self.pred_mask is None:
+            return Detections.empty()
+        labels = parts_of(self.pred_mask)
+        masks = np.stack([labels == labels[region.peak_at[1], region.peak_at[0]] for region in self.regions])
+        return Detections(
+            xyxy=np.array([region.box for region in self.regions], np.float32),
+            mask=masks,
+            confidence=np.array([region.peak for region in self.regions], np.float32),
+            class_id=np.zeros(len(self.regions), int),
+            data={"class_name": np.array(["anomaly"] * len(self.regions))},
+            metadata={"pred_score": self.pred_score, "model": self.model},
         )
 
     def save(self, folder: str | Path, *, stem: str | None = None, kinds: Collection[str] = FILES) -> dict[str, Path]:

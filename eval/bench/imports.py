@@ -40,6 +40,7 @@ ROOMS = (
     "training",
     "vlad",
     "output",
+    "formats",
     "evaluation",
     "cluster",
     "app",

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from vlad import __version__
-from vlad.cli import ask, calibrate, checklist, demo, detect, doctor, eval, export, fit, prompts, references, serve
+from vlad.cli import ask, calibrate, checklist, convert, demo, detect, doctor, eval, export, fit, prompts, references, serve
 from vlad.disk import FULL, cannot_write
 from vlad.errors import OutputError, VladError, VladWarning
 from vlad.untrusted import printable
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command(name="detect")(detect.detect)
 app.command(name="fit")(fit.fit)
 app.command(name="export")(export.export)
+app.command(name="convert")(convert.convert)
 app.command(name="calibrate")(calibrate.calibrate)
 app.add_typer(references.app, name="references")
 app.command(name="ask")(ask.ask)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import queue
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from vlad.disk import held
 from vlad.errors import ImageReadError
 from vlad.output.names import short_name, unique_stems
-from vlad.output.rows import COLUMNS, details_of, details_of_error
+from vlad.output.rows import COLUMNS, details_of, details_of_error, read_rows
 from vlad.output.tables import Cell, Row, TableWriter
 from vlad.prediction import FILE_KINDS, FILES
 
@@ -196,8 +195,10 @@ class ResultWriter:
             self._reasons[result.undecided] = None
         self._seconds += result.seconds
         details = details_of(result, result.image_path or str(path), problem)
+        if self._out is not None:
+            details["files"] = stem
         if file is not None:
-            details |= {"file": dict(file)} | ({} if self._out is None else {"files": stem})
+            details["file"] = dict(file)
         self._table.add(_as_cells(details), details)
 
     def _stem(self, path: Path, *, is_new: bool) -> str:
@@ -237,18 +238,6 @@ class ResultWriter:
         if self._out is not None:
             parts.append(f"results in {self._out}")
         return "; ".join(parts)
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole rows of results.jsonl, none if there is no such file; what is no row, as a kill leaves it, is left out."""
-    with suppress(FileNotFoundError), path.open("rb") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict) and isinstance(row.get("image_path"), str):
-                yield row
 
 
 def _as_cells(details: Mapping[str, Any]) -> dict[str, Any]:

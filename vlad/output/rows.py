@@ -1,8 +1,12 @@
-"""The row of a picture in a table of results."""
+"""The row of a picture in a table of results, written and read."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,6 +27,18 @@ def details_of(result: Prediction, image_path: str, problem: str | None = None) 
 def details_of_error(image_path: str, model: str, error: Exception) -> dict[str, Any]:
     """The row of what could not be read."""
     return {"image_path": image_path, "time": _now(), "model": model, "error": str(error)}
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole rows of results.jsonl, none if there is no such file; what is no row, as a kill leaves it, is left out."""
+    with suppress(FileNotFoundError), path.open("rb") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and isinstance(row.get("image_path"), str):
+                yield row
 
 
 def _now() -> str:

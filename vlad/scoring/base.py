@@ -82,7 +82,7 @@ class Method:
     in `vlad.scoring.methods`.
 
     Attributes:
-        summary: what it does, in a sentence for README's table.
+        summary: what it does, in a sentence for the table of docs/references.md.
         needs_windows: compares windows of a joint encoder beside patches, so a patch backbone cannot serve it.
         searches: its banks are `MemoryBank`s, which the `search` setting concerns.
         takes_coreset: its bank may hold a share of the tokens alone.

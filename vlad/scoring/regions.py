@@ -68,6 +68,11 @@ def find_regions(anomaly_map: np.ndarray, mask: np.ndarray) -> tuple[Region, ...
     return tuple(sorted(regions, key=lambda region: (-region.peak, -region.area, region.box)))
 
 
+def parts_of(mask: np.ndarray) -> np.ndarray:
+    """The number (H, W) of each pixel's 8-connected part of a bool mask (H, W), from 1; 0 outside."""
+    return _parts(mask)[0]
+
+
 def _parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The number (H, W) of each pixel's part, 0 outside, and of each part, the outside first, (left, top, width, height, area)."""
     import cv2

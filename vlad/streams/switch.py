@@ -46,7 +46,7 @@ class Switch:
 
 @contextmanager
 def on_signals(switch: Switch, tell: Callable[[str], None]) -> Iterator[None]:
-    """Inside, SIGUSR1 pauses and SIGUSR2 resumes where the system has them, and SIGTERM ends the run as Ctrl-C does.
+    """Inside, SIGUSR1 pauses and SIGUSR2 resumes, where the system has them.
 
     Args:
         switch: what the signals turn.
@@ -61,10 +61,7 @@ def on_signals(switch: Switch, tell: Callable[[str], None]) -> Iterator[None]:
         switch.resume()
         tell("going on")
 
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    wanted: dict[str, Callable[..., None]] = {"SIGUSR1": pause, "SIGUSR2": resume, "SIGTERM": end}
+    wanted: dict[str, Callable[..., None]] = {"SIGUSR1": pause, "SIGUSR2": resume}
     before: dict[signal.Signals, Any] = {}
     with suppress(ValueError):  # not in the main thread, where no handler may be set
         for name, handler in wanted.items():

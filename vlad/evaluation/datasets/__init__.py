@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from vlad.errors import DatasetError
+from vlad.evaluation.datasets.annotated import COCO, LABEL_STUDIO, YOLO
 from vlad.evaluation.datasets.base import GOOD, Category, Counts, Layout, Picture, Polygon, Truth, category_folders, read_mask, read_truth
 from vlad.evaluation.datasets.loco import LOCO
 from vlad.evaluation.datasets.mvtec import BTAD, MPDD, MVTEC, MVTEC_3D, MVTEC_AD2
@@ -40,7 +41,8 @@ __all__ = [
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
-        LIST, LOCO, MVTEC_3D, MVTEC_AD2, VISA, BTAD, MPDD, REAL_IAD, DAGM, KSDD, KSDD2, MAGNETIC_TILE, MVTEC, FOLDER, SYNTHETIC,
+        LIST, LABEL_STUDIO, COCO, YOLO, LOCO, MVTEC_3D, MVTEC_AD2, VISA, BTAD, MPDD, REAL_IAD, DAGM, KSDD, KSDD2, MAGNETIC_TILE, MVTEC,
+        FOLDER, SYNTHETIC,
     )
 }  # fmt: skip
 
@@ -82,6 +84,7 @@ class Dataset:
                 size = picture.path.stat().st_size if picture.path.is_file() else -1
                 masks = [self.relative(mask) for mask in picture.masks]
                 shapes = f"|{picture.polygons}" if picture.polygons else ""  # nothing without, so that fingerprints of old runs hold
+                shapes += f"|{picture.runs}" if picture.runs else ""
                 line = f"{category.name}|{self.relative(picture.path)}|{picture.defect}|{size}|{masks}{shapes}\n"
                 digest.update(line.encode("utf-8", "replace"))
         return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ from vlad.errors import DatasetError, warn
 from vlad.pictures.folders import Folder, subfolders
 from vlad.pictures.masks import read_mask
 from vlad.pictures.polygons import Polygon, draw_polygon
+from vlad.pictures.rle import Rle
 
 GOOD = "good"
 _SAME_SHAPE = 0.01  # relative difference of two ratios of height to width that rounding explains
@@ -28,6 +29,7 @@ class Picture:
         masks: files of its mask: one as a rule, several where each region has its own, none for a normal picture and where there is none.
         expected_mask: where a missing mask should be, None if none is missing.
         polygons: outlines of its defects, for layouts that list them instead of masks, or beside them; saturations know none.
+        runs: masks of its defects as COCO writes them, likewise.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class Picture:
     masks: tuple[Path, ...] = ()
     expected_mask: Path | None = None
     polygons: tuple[Polygon, ...] = ()
+    runs: tuple[Rle, ...] = ()
 
     @property
     def is_anomalous(self) -> bool:
@@ -43,7 +46,7 @@ class Picture:
     @property
     def is_marked(self) -> bool:
         """Whether it is said where its defects are."""
-        return bool(self.masks or self.polygons)
+        return bool(self.masks or self.polygons or self.runs)
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,12 @@ def read_truth(picture: Picture, category: Category, size: tuple[int, int]) -> T
         values.append(mask == 0 if category.white_is_good else mask)
     if category.saturations is None:
         drawn = [draw_polygon(polygon, size) for polygon in picture.polygons]
+        for run in picture.runs:
+            if run.size != size:
+                raise DatasetError(
+                    f"{picture.path}: is {size[1]} x {size[0]}, and its mask of {run.size[1]} x {run.size[0]}; correct either"
+                )
+            drawn.append(run.draw())
         return Truth(np.any([*(mask > 0 for mask in values), *drawn], axis=0))
     regions, saturations = [], []
     for path, mask in zip(picture.masks, values, strict=True):
