@@ -219,8 +219,8 @@ class Prediction:
         )
 
     def to_supervision(self) -> Any:
-        """The marked places as `supervision.Detections`: boxes, masks bool (N, H, W), peaks as confidence, class 0 called "anomaly"; for its
-        annotators, trackers and sinks. Its `HeatMapAnnotator` counts where detections were; `overlay` shows this picture's map.
+        """The marked places as `supervision.Detections`: boxes, masks bool (N, H, W), peaks as confidence, class 0 called "anomaly"; for
+        its annotators, trackers and sinks. Its `HeatMapAnnotator` counts where detections were; `overlay` shows this picture's map.
 
         Raises:
             VladError: supervision is not installed.

@@ -1,4 +1,4 @@
-"""Results as tasks of Label Studio with predictions, to be looked at and corrected there: outlines, boxes where there is no mask, and a choice."""
+"""Results as tasks of Label Studio with predictions, to be corrected there: outlines, boxes where there is no mask, and a choice."""
 
 from __future__ import annotations
 

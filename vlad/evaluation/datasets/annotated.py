@@ -217,7 +217,10 @@ def _read_studio(root: Path) -> list[Category]:
 
 def _studio_task(task: dict[str, Any], folders: list[Path]) -> _Marked | None:
     data = task.get("data", task)
-    address = str(data["image"] if "image" in data else next(v for v in data.values() if str(v).lower().endswith(IMAGE_SUFFIXES)))
+    named = data.get("image", next((value for value in data.values() if str(value).lower().endswith(IMAGE_SUFFIXES)), None))
+    if named is None:
+        raise ValueError("names no picture")
+    address = str(named)
     local = unquote(address.partition("?d=")[2] or address.partition("://")[2] or address)
     path = _found(local, folders)
     if not path.is_file() and (match := re.match(r"[0-9a-f]{8}-(.+)", path.name)):  # uploads get a prefix

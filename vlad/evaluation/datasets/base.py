@@ -171,9 +171,8 @@ def read_truth(picture: Picture, category: Category, size: tuple[int, int]) -> T
         drawn = [draw_polygon(polygon, size) for polygon in picture.polygons]
         for run in picture.runs:
             if run.size != size:
-                raise DatasetError(
-                    f"{picture.path}: is {size[1]} x {size[0]}, and its mask of {run.size[1]} x {run.size[0]}; correct either"
-                )
+                made, shown = (f"{one[1]} x {one[0]}" for one in (run.size, size))
+                raise DatasetError(f"{picture.path}: is {shown}, and its mask {made}; correct either")
             drawn.append(run.draw())
         return Truth(np.any([*(mask > 0 for mask in values), *drawn], axis=0))
     regions, saturations = [], []
