@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vlad.config import DetectorConfig
     from vlad.detector import AnomalyDetector
     from vlad.errors import VladError
+    from vlad.formats.estimator import AnomalyEstimator
     from vlad.pictures.reading import find_images, read_image
     from vlad.prediction import Prediction
     from vlad.prompts import PromptEnsemble
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from vlad.scoring.regions import Region
 
 _HOMES = {
+    "AnomalyEstimator": "vlad.formats.estimator",
     "AnomalyDetector": "vlad.detector",
     "DetectorConfig": "vlad.config",
     "MutualSettings": "vlad.references.unlabelled",
@@ -32,6 +34,7 @@ _HOMES = {
 }
 __all__ = [
     "AnomalyDetector",
+    "AnomalyEstimator",
     "DetectorConfig",
     "MutualSettings",
     "Prediction",
