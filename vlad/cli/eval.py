@@ -118,6 +118,10 @@ def run(
         bool, typer.Option("--knowledge", help="With --dataset mmad: show the benchmark's notes on each product.")
     ] = False,
     report: Annotated[bool, typer.Option(help="Write report.html and report.md.")] = True,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="mlflow|wandb", help="Log the finished run there, by the tracker's own environment.", show_default=False),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no tables.")] = False,
 ) -> None:
     """Measure a detector on a dataset.
@@ -262,6 +266,7 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
     from vlad.evaluation.datasets.check import inverted_masks
     from vlad.evaluation.results import summarise
     from vlad.evaluation.runner import EvalSettings, Processes, check_units, plan_units, run
+    from vlad.evaluation.trackers import check_tracker, log_run
 
     options = options | {"setting": dict(options["setting"])}
     how = _how_mutual(options["setting"].pop("mutual", None))
@@ -275,6 +280,8 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
         **({} if how is None else {"how_mutual": how}),
     )
     check_units(plan_units(dataset, settings))
+    if options["log"] is not None:
+        check_tracker(options["log"])
     pool = None
     if options["engine"] == shared.Engine.ray:
         from vlad.cluster.measure import RayPool
@@ -324,6 +331,8 @@ def _evaluate(dataset: Dataset, options: dict[str, Any]) -> bool:
         _print_table(results)
     for problem in results["problems"]:
         typer.echo(f"vlad: {problem}", err=True)
+    if options["log"] is not None:
+        typer.echo(f"logged: {log_run(options['log'], results, out)}", err=True)
     if not quiet:
         typer.echo(f"results in {out}" + (f", report in {out / 'report.html'}" if options["report"] else ""), err=True)
     return not results["problems"]
