@@ -22,7 +22,6 @@ from vlad.evaluation import runner
 from vlad.evaluation import search as search_module
 from vlad.evaluation.anchors import load_anchors
 from vlad.evaluation.cache import CachedBackbone, CachedPatchBackbone, on_cache
-from vlad.evaluation.charts import Line, curves, histogram
 from vlad.evaluation.compare import compare_runs
 from vlad.evaluation.datasets import LAYOUTS, Category, Picture, load_dataset
 from vlad.evaluation.report import write_report
@@ -32,6 +31,7 @@ from vlad.evaluation.samples import Sample, SampleWriter, file_name, read_counts
 from vlad.evaluation.search import search
 from vlad.evaluation.shipped import load_config, shipped
 from vlad.evaluation.table import runs_table
+from vlad.output.charts import Line, curves, histogram
 from vlad.references.unlabelled import MutualSettings
 
 DATA = Path(__file__).parents[1] / "data"

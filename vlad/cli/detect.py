@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vlad.cli import options
+from vlad.config import DetectorConfig
 from vlad.errors import ConfigError, ImageReadError, OutputError
 from vlad.untrusted import printable
 
@@ -162,6 +163,7 @@ def detect(
     results: Annotated[
         Results | None, typer.Option(help="With --engine ray: form of the parts.  [default: parquet]", show_default=False)
     ] = None,
+    report: Annotated[bool, typer.Option(help="Write report.html into --out: counts, scores, the pictures that matter.")] = True,
     output_format: Annotated[OutputFormat, typer.Option("--format", help="What to print.")] = OutputFormat.table,
     recursive: Annotated[bool, typer.Option(help="Take folders with all their subfolders.")] = False,
     maps: Annotated[bool, typer.Option(help="Compute maps; --no-maps gives the score alone, many times faster.")] = True,
@@ -265,7 +267,7 @@ def detect(
             raise ConfigError(f"{made_of.model} is an exported detector, which is as it was exported; leave {', '.join(named)} out")
         if engine is options.Engine.ray:
             raise ConfigError("--engine ray runs detectors with torch; give the folder or model that the export was made of")
-        judge, name = _exported(
+        judge, name, about = _exported(
             Path(made_of.model), found, made_of.threshold, watching, maps=maps, batch_size=batch_size, keep_images=out is not None
         )
     else:
@@ -283,9 +285,9 @@ def detect(
             )
         if adapt is not False:
             follow = Adapting(limit=adapt_limit or LIMIT, memory=adapt_memory or MEMORY, fewest=FEWEST if adapt else ENOUGH)
-        name = detector.model_name
+        name, about = detector.model_name, _about(detector)
         if engine is options.Engine.ray and out is not None:
-            from vlad.cli.many import Many, detect_many, report
+            from vlad.cli.many import Many, detect_many, tell
 
             many = Many(
                 inputs=images or [],
@@ -305,7 +307,7 @@ def detect(
             except KeyboardInterrupt:
                 typer.echo(f"vlad: interrupted; the parts in {out} are kept, and the same command goes on", err=True)
                 raise typer.Exit(INTERRUPTED) from None
-            report(summary, many)
+            tell(summary, many)
             if fail_on_anomaly and summary.verdicts["anomalous"]:
                 raise typer.Exit(ANOMALY_FOUND)
             if summary.verdicts["failed"] or failed:
@@ -328,6 +330,7 @@ def detect(
             judge(writer)
     except KeyboardInterrupt:
         typer.echo(f"vlad: interrupted; what was done is complete: {writer.summary()}", err=True)
+        _inspected(out if report else None, about)
         raise typer.Exit(INTERRUPTED) from None
     except OutputError as error:
         if writer.done:
@@ -340,6 +343,7 @@ def detect(
         options.complain(f"left out of the references: {line}")
     if follow is not None and not quiet and (note := follow.note()):
         typer.echo(f"note: {note}; --no-adapt keeps it", err=True)
+    _inspected(out if report else None, about)
     _report(writer, quiet)
     if fail_on_anomaly and writer.anomalous:
         raise typer.Exit(ANOMALY_FOUND)
@@ -412,8 +416,8 @@ _OPTIONS = {"adapt": "--match", "white_level": "--white"}  # of settings that ar
 
 def _exported(
     folder: Path, found: list[Path], threshold: float | None, watching: Watching | None, **how: Any
-) -> tuple[Callable[[ResultWriter], None], str]:
-    """What judges pictures with an exported detector, which needs no torch, and its name."""
+) -> tuple[Callable[[ResultWriter], None], str, list[tuple[str, str]]]:
+    """What judges pictures with an exported detector, which needs no torch, its name, and what decides its verdicts."""
     from vlad.deploy.runtime import ExportedDetector
 
     exported = ExportedDetector(folder)
@@ -428,12 +432,38 @@ def _exported(
         for path, result in zip(found, results, strict=True):
             writer.add(path, result)
 
-    return judge, exported.model_name
+    spec = exported.spec
+    about = [("model", exported.model_name), *((f"hash of {file}", sha256) for file, sha256 in spec.sha256.items())]
+    return judge, exported.model_name, [*about, ("prompts", spec.prompts)]
 
 
 def _note(folder: Path | None, count: int) -> str:
     where = "" if folder is None else f" of {folder}"
     return f"note: no references, so the {count} pictures{where} are judged by each other, as if most were good; --no-mutual: by the words"
+
+
+def _inspected(out: Path | None, about: list[tuple[str, str]]) -> None:
+    """Write the report for people."""
+    if out is not None:
+        from vlad.output.inspection import write_inspection
+
+        write_inspection(out, about)
+
+
+def _about(detector: AnomalyDetector) -> list[tuple[str, str]]:
+    """What decides the verdicts, for the report."""
+    config, changed = detector.config, []
+    for name, value in config.to_dict().items():
+        if value is not None and value != DetectorConfig().to_dict().get(name):
+            changed.append(f"{name} {value}")
+    backbones = [one for one in (detector.backbone, getattr(detector, "patch_backbone", None)) if one is not None]
+    memory = detector.memory
+    return [
+        ("model", " + ".join(f"{one.name} (weights {one.fingerprint})" for one in backbones)),
+        ("references", "none" if memory is None else f"{len(memory.references)} pictures"),
+        ("prompts", f"{detector.prompts.name} ({detector.prompts.fingerprint})"),
+        ("settings", ", ".join(changed) or "the defaults"),
+    ]
 
 
 def _report(writer: ResultWriter, quiet: bool) -> None:

@@ -99,7 +99,7 @@ def _bar(total: int, quiet: bool):  # type: ignore[no-untyped-def]
     return tqdm(total=total, unit="picture", disable=quiet or not sys.stderr.isatty(), leave=False)
 
 
-def report(summary: Summary, how: Many) -> None:
+def tell(summary: Summary, how: Many) -> None:
     """What came of it, on stderr."""
     for line in summary.errors:
         options.complain(line)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from vlad.disk import replace_text
-from vlad.evaluation import charts
 from vlad.evaluation.anchors import Anchor, load_anchors
 from vlad.evaluation.datasets import Dataset
 from vlad.evaluation.gallery import Gallery, false_alarms, misses
 from vlad.evaluation.results import of_no_use, pixel_counts, read_results
 from vlad.evaluation.samples import Sample, read_samples
 from vlad.evaluation.table import mean_and_spread
+from vlad.output import charts
 from vlad.pictures.reading import Reader
 
 HEADLINES = {
