@@ -130,6 +130,11 @@ class TestCamera:
         assert next(stream)[0].name == "camera_0_000004" and camera.dropped == 0
         stream.close()
 
+    def test_a_name_at_which_opencv_would_crash(self, tmp_path):
+        for act in (lambda name: Camera(name), lambda name: Video(name), lambda name: Recorder(Path(f"{name}.avi"), rate=5)):
+            with pytest.raises(ImageReadError, match="whose name is no UTF-8; rename it"):
+                act(f"{tmp_path}/\udcff")
+
     def test_an_error_of_the_driver_reaches_the_reader(self, line, monkeypatch):
         monkeypatch.setattr(line, "read", lambda: (_ for _ in ()).throw(cv2.error("no memory")))
         with pytest.raises(cv2.error, match="no memory"):

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vlad import __version__
 from vlad.disk import replace_text
@@ -155,7 +158,7 @@ def _thumbnail(out: Path, stem: str, path: str) -> str:
 
     for ending in ("_overlay.png", "_overlay.jpg"):
         place = out / f"{stem}{ending}"
-        if stem and place.is_file() and (picture := cv2.imread(str(place))) is not None:
+        if stem and (picture := _decoded(place)) is not None:
             break
     else:
         try:
@@ -167,6 +170,16 @@ def _thumbnail(out: Path, stem: str, path: str) -> str:
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     is_done, data = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])
     return base64.b64encode(data.tobytes()).decode("ascii") if is_done else ""
+
+
+def _decoded(place: Path) -> np.ndarray | None:
+    """uint8 (H, W, 3) in OpenCV's order; None where there is no such picture. From memory, because OpenCV crashes at names that are no
+    UTF-8."""
+    import cv2
+
+    with suppress(OSError, cv2.error):
+        return cv2.imdecode(np.frombuffer(place.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    return None
 
 
 def _plain(text: str) -> str:

@@ -211,10 +211,23 @@ def _opened(source: str) -> cv2.VideoCapture:
 def _open(source: str) -> cv2.VideoCapture:
     import cv2
 
+    check_name(source)
+
     if "://" in source:  # else one that does not answer would hold the thread for ever
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT]
         return cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
     return cv2.VideoCapture(int(source) if source.isdigit() else source)
+
+
+def check_name(name: str) -> None:
+    """
+    Raises:
+        ImageReadError: OpenCV would crash at the name.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ImageReadError(f"{name!r}: OpenCV opens no file whose name is no UTF-8; rename it") from error
 
 
 def _rgb(frame: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from vlad.errors import ConfigError, OutputError
+from vlad.streams.frames import check_name
 
 if TYPE_CHECKING:
     from vlad.prediction import Prediction
@@ -36,11 +37,13 @@ class Recorder:
 
     Raises:
         ConfigError: `path` ends otherwise.
+        ImageReadError: OpenCV knows no such name.
     """
 
     def __init__(self, path: Path, *, rate: float | None) -> None:
         if path.suffix.lower() not in CODECS:
             raise ConfigError(f"{path}: the name of a video must end in {', '.join(CODECS)}")
+        check_name(str(path))
         names = chain((path,), (path.with_name(f"{path.stem}~{number}{path.suffix}") for number in count(2)))
         self.path = next(name for name in names if not name.exists())
         self._rate = rate
