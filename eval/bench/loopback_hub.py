@@ -6,6 +6,7 @@ where no hub can be reached. `tests/integration/test_hub.py` and `eval/bench/hub
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -29,12 +30,14 @@ class Hub:
             bytes than stated), or "slow" (nothing comes until the hub is closed).
         requests: method, path and the Range asked for, of all requests so far.
         address: of the server.
+        writable: where repositories are made that somebody pushes; None lets nobody write.
     """
 
     repositories: dict[str, Path] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     address: str = ""
+    writable: Path | None = None
     closing: threading.Event = field(default_factory=threading.Event)
     cuts: int = 2
 
@@ -73,6 +76,42 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             self._answer(is_head=False)
+
+        def do_POST(self) -> None:
+            """As much as a push needs: a repository is made, small files are taken as they are, and a commit writes them."""
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            path = self.path.partition("?")[0]
+            hub.requests.append((self.command, path, ""))
+            parts = path.strip("/").split("/")
+            repo = "/".join(parts[2:4])
+            if path == "/api/repos/create":
+                asked = json.loads(content)
+                repo = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+                if hub.writable is None:
+                    self._end(403, {"X-Error-Message": "you may not write here"})
+                    return
+                hub.repositories.setdefault(repo, hub.writable / repo.replace("/", "--")).mkdir(parents=True, exist_ok=True)
+                self._say({"url": f"{hub.address}/{repo}", "private": asked.get("private")})
+            elif path == "/api/validate-yaml":
+                self._say({"errors": [], "warnings": []})
+            elif len(parts) > 4 and parts[4] == "preupload":
+                files = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in json.loads(content)["files"]]
+                self._say({"files": files})
+            elif len(parts) > 4 and parts[4] == "commit":
+                for line in map(json.loads, content.splitlines()):
+                    if line["key"] == "file":
+                        (hub.repositories[repo] / line["value"]["path"]).write_bytes(base64.b64decode(line["value"]["content"]))
+                self._say({"commitUrl": f"{hub.address}/{repo}/commit/{COMMIT}", "commitOid": COMMIT, "hookOutput": "", "success": True})
+            else:
+                self._end(404)
+
+        def _say(self, values: dict[str, Any]) -> None:
+            body = json.dumps(values).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def _answer(self, *, is_head: bool) -> None:
             path = self.path.partition("?")[0]

@@ -219,3 +219,57 @@ class TestVlms:
         hub.states[PRESETS["gemma3-4b"]] = "gated"
         failed = run(hub, tmp_path / "cache", ASK.replace("sys.argv[1]", "'gemma3-4b'"))
         assert "VlmError" in failed.stderr and "is open only to those who have accepted its terms. Accept them at" in failed.stderr
+
+
+PUSH = """
+import sys
+from vlad import AnomalyDetector
+from vlad.synthetic import ProductLine
+line = ProductLine("washer", 3, 160)
+detector = AnomalyDetector.from_pretrained("lite", device="cpu", rotations=1).fit([line.sample(number).image for number in range(3)])
+print(detector.predict(line.sample(9).image).pred_score)
+print(detector.push_to_hub("org/washer", token="hf_none"))
+"""
+PULL = """
+from vlad import AnomalyDetector
+from vlad.synthetic import ProductLine
+detector = AnomalyDetector.from_pretrained("org/washer", device="cpu")
+print(detector.predict(ProductLine("washer", 3, 160).sample(9).image).pred_score, len(detector.references))
+"""
+
+
+class TestSharedDetectors:
+    def test_pushed_and_fetched_it_gives_the_same_score(self, hub, tmp_path):
+        hub.writable = tmp_path / "hub"
+        pushed = run(hub, tmp_path / "mine", PUSH)
+        assert pushed.returncode == 0, pushed.stderr
+        score, address = pushed.stdout.split()
+        assert address == f"{hub.address}/org/washer"
+        there = {path.name for path in hub.repositories["org/washer"].iterdir()}
+        assert {"config.json", "memory.safetensors", "vlad_detector.json", "README.md"} <= there
+        assert 'from_pretrained("org/washer")' in (hub.repositories["org/washer"] / "README.md").read_text()
+        fetched = run(hub, tmp_path / "theirs", PULL)
+        assert fetched.returncode == 0 and fetched.stdout.split() == [score, "3"], fetched.stderr
+        before = len(hub.requests)
+        again = run(hub, tmp_path / "theirs", PULL, HF_HUB_OFFLINE="1")
+        assert again.stdout == fetched.stdout and len(hub.requests) == before
+
+    def test_a_file_that_is_another_than_listed(self, hub, tmp_path):
+        hub.writable = tmp_path / "hub"
+        assert run(hub, tmp_path / "mine", PUSH).returncode == 0
+        with (hub.repositories["org/washer"] / "memory.safetensors").open("ab") as file:
+            file.write(b"more")
+        failed = run(hub, tmp_path / "theirs", PULL)
+        assert "memory.safetensors is not the file that vlad_detector.json lists" in failed.stderr
+
+    @pytest.mark.parametrize("listed", ['{"files": {"../config.json": "0"}}', '{"files": {}}', "[]", "no json"])
+    def test_a_damaged_list(self, hub, tmp_path, listed):
+        (tmp_path / "repo").mkdir()
+        (tmp_path / "repo" / "vlad_detector.json").write_text(listed)
+        hub.repositories["org/washer"] = tmp_path / "repo"
+        failed = run(hub, tmp_path / "cache", PULL)
+        assert "org/washer: its vlad_detector.json is damaged" in failed.stderr and not hub.asked_for("config.json")
+
+    def test_nobody_may_write(self, hub, tmp_path):
+        failed = run(hub, tmp_path / "mine", PUSH)
+        assert "org/washer: could not be written" in failed.stderr and "hf auth login" in failed.stderr

@@ -79,7 +79,7 @@ class TestParity:
         settings = {"rotations": 2} if scorer in ("nearest", "subspace") else {}
         shown = [ProductLine("gear", 3, 160).sample(number).image for number in range(6)] if scorer == "histogram" else good
         detector = AnomalyDetector(lite, scorer=scorer, search="exact", class_name="gear", **settings).fit(shown)
-        exported = ExportedDetector(export(detector, tmp_path / "out", kind=kind))
+        exported = ExportedDetector(export(detector, tmp_path / "out, of a part", kind=kind))
         tall = np.ascontiguousarray(bad[:, :90])
         same(detector, exported, [bad, good[0], np.ascontiguousarray(good[1][::-1]), tall])
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from vlad.config import DetectorConfig, Settings
 from vlad.core.scoring import Scoring
+from vlad.core.shared import fetch, is_repository, push
 from vlad.errors import ConfigError, warn
 from vlad.prompts.ensemble import PromptEnsemble
 from vlad.references.fitting import recalibrated
@@ -45,7 +46,8 @@ class Stored(Scoring):
         Args:
             name: "auto" (winclip if its weights are cached or can be fetched, else the embedded model lite, with a warning; and as soon as
                 there are references, dinov2-small beside it if its weights are, where no other scorer is asked for), a preset,
-                "ARCHITECTURE:TAG" or "ARCHITECTURE:FILE" of open_clip, a hub id, a model folder, or a folder written by `save`.
+                "ARCHITECTURE:TAG" or "ARCHITECTURE:FILE" of open_clip, a hub id (also of a detector that `push_to_hub` wrote), a model
+                folder, or a folder written by `save`.
             pretrained: tag or checkpoint file, if `name` is an architecture alone.
             device: "auto" (cuda, else mps, else cpu) or a torch device.
             dtype: "auto" (bfloat16 where the hardware has it, else float32), "float32", "bfloat16" or "float16".
@@ -72,6 +74,10 @@ class Stored(Scoring):
             for key in [*(["pretrained"] if pretrained else []), *(["patch_backbone"] if patch_backbone else []), *of_patches]:
                 raise ConfigError(f"{str(name)!r} is a saved detector and names its own model; leave {key} out")
             return cls.load(name, prompts=prompts, device=device, dtype=dtype, cache_dir=cache_dir, **settings)
+        if is_repository(name) and (folder := fetch(str(name), cache_dir)) is not None:
+            if given_too := [*(["pretrained"] if pretrained else []), *(["patch_backbone"] if patch_backbone else []), *of_patches]:
+                raise ConfigError(f"{str(name)!r} holds a saved detector, which names its own model; leave {given_too[0]} out")
+            return cls.load(folder, prompts=prompts, device=device, dtype=dtype, cache_dir=cache_dir, **settings)
         config = DetectorConfig.from_dict(settings)  # a typo should not cost the time of loading a model
         prompts = "winclip" if prompts is None else prompts
         ensemble = prompts if isinstance(prompts, PromptEnsemble) else PromptEnsemble.load(prompts)
@@ -88,6 +94,24 @@ class Stored(Scoring):
         if is_auto:
             detector.later = patches_of_auto(is_offline=backbone.source == "lite", of_patches=of_patches, **options)
         return detector
+
+    def push_to_hub(self, repo: str, *, private: bool = True, token: str | None = None, message: str = "A vlad detector") -> str:
+        """Write what `save` writes into a repository of the model hub, with a README.md; `from_pretrained(repo)` gives the detector back.
+
+        Args:
+            repo: ORG/REPO, made if missing; what an earlier push wrote there is replaced.
+            private: whether a repository that is made is private.
+            token: None takes that of `hf auth login`.
+            message: of the commit.
+
+        Returns:
+            The repository's address.
+
+        Raises:
+            ConfigError: `repo` is no such name.
+            VladError: the hub does not take it; the message says why.
+        """
+        return push(self, repo, private=private, token=token, message=message)
 
     def save(self, folder: str | Path, *, page: str | None = None) -> Path:
         """Write config.json, text_vectors.safetensors and, with references, memory.safetensors into `folder` (made if missing) and return

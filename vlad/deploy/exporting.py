@@ -152,7 +152,7 @@ def _write(graph: Any, pixels: Any, outputs: tuple[str, ...], folder: Path, kind
     if kind == "openvino":
         import openvino
 
-        model = openvino.convert_model(str(path))
+        model = openvino.Core().read_model(str(path))  # convert_model takes a comma in a path for two of them
         openvino.save_model(model, str(folder / MODEL_FILES["openvino"]), compress_to_fp16=precision == "float16")
         path.unlink()
 
