@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from vlad.errors import ConfigError, ImageReadError, VlmError
 from vlad.vlm.backends.base import Message, Reply
 from vlad.vlm.describer import Describer, heat_inside
 from vlad.vlm.inspector import Inspector
+from vlad.vlm.places import find_places
 from vlad.vlm.vocabulary import DefectVocabulary
 
 
@@ -113,14 +114,27 @@ def test_describer_leaves_out_words_that_the_model_never_learned(backbone):
     assert set(describer.confidences(picture, heat, [heat], "plate")[0]) == {"scratch", "stain"}
 
 
+def test_a_type_is_named_from_the_margin_on(backbone, detector, picture):
+    result = detector.predict(picture, threshold=0.01)
+    places, _ = find_places(result)
+    for margin, is_named in ((0.0, True), (1.0, False), (None, False)):
+        advice = replace(backbone.advice, type_margin=margin)
+        describer = Describer(Colours(backbone, advice), DefectVocabulary.load())
+        defect = describer.describe(result, picture, places)[0]
+        assert (defect.type != "unknown") is is_named and (defect.confidence > 0) is is_named
+        assert len(defect.alternatives) == 4 and defect.type not in dict(defect.alternatives)
+
+
 def test_ask_answers_with_the_detectors_verdict(detector, picture):
     result = detector.predict(picture, threshold=0.01)
     answer = detector.ask(picture, "What is wrong?", threshold=0.01)
     assert (answer.verdict, answer.is_anomalous, answer.agrees) == ("anomalous", True, None)
     assert answer.evidence.score == result.pred_score
     assert answer.defects and answer.defects[0].box == result.regions[0].box
-    assert answer.defects[0].type in DefectVocabulary.load().types
-    assert answer.text.startswith(f"Anomalous: score {result.pred_score:.2f}, threshold 0.01 (user).") and "of no clear type" in answer.text
+    (defect, *_) = answer.defects
+    assert defect.type == "unknown" and defect.severity == "unknown", "nobody measured this model's names, and no good picture is known"
+    assert {name for name, _ in defect.alternatives} <= set(DefectVocabulary.load().types) and len(defect.alternatives) == 4
+    assert answer.text.startswith(f"Anomalous: score {result.pred_score:.2f}, threshold 0.01 (user).") and "type" not in answer.text
     assert answer.model == "describer, detector tiny deterministic CLIP"
     assert json.loads(json.dumps(answer.to_dict()))["defects"][0]["box"] == list(result.regions[0].box)
     normal = detector.ask(picture, threshold=0.99)

@@ -78,15 +78,14 @@ def test_an_anomalous_picture_without_a_region_shows_its_hottest_place():
 
 @pytest.mark.parametrize(
     ("share", "peak", "expected"),
-    [(0.001, 0.55, "low"), (0.001, 0.65, "medium"), (0.02, 0.55, "medium"), (0.06, 0.55, "high"), (0.001, 0.8, "high")],
-)
+    [
+        (0.001, 0.12, "low"), (0.006, 0.11, "low"), (0.001, 0.15, "medium"), (0.02, 0.11, "medium"), (0.06, 0.11, "high"),
+        (0.003, 0.2, "high"), (0.001, 0.3, "medium"),
+    ],
+)  # fmt: skip
 def test_severity(share, peak, expected):
-    assert severity_of(share, peak, 0.5) == expected
-
-
-@pytest.mark.parametrize(("peak", "expected"), [(0.11, "low"), (0.14, "medium"), (0.25, "high")])
-def test_severity_goes_by_the_threshold_where_distances_are_small(peak, expected):
-    assert severity_of(0.001, peak, 0.1) == expected
+    assert severity_of(share, peak, 0.1, is_measured=True) == expected
+    assert severity_of(share, peak, 0.1, is_measured=False) == "unknown", "one picture alone does not tell"
 
 
 @pytest.mark.parametrize(

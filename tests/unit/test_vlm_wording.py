@@ -139,9 +139,26 @@ def test_without_threshold_or_words():
     assert say("Why?", undecided, ()).startswith("Undecided: one picture alone. Score 0.83. Without a threshold there is no verdict")
     assert "below the threshold" not in say("Why?", undecided, ()) and DEFECTS[0].location in say("What is wrong?", undecided)
     wordless = tuple(replace(defect, type=UNKNOWN, confidence=0.0, alternatives=()) for defect in DEFECTS)
-    assert "this model has no words for its type" in say("What is wrong?", defects=wordless, unnamed=tuple(VOCABULARY.types))
+    assert say("What is wrong?", defects=wordless).endswith("B: a compact mark at the lower right, 0.4 % of the picture, low severity.")
+    assert say("Which type is it?", defects=wordless).endswith("this model cannot tell: it has no words for any.")
     asked = say("Is there a scratch?", defects=wordless, unnamed=tuple(VOCABULARY.types))
     assert asked.count("no words for its type") == 2 and "cannot tell whether" not in asked
+
+
+def test_types_that_are_too_seldom_right_are_not_named():
+    ranked = tuple(
+        replace(one, type=UNKNOWN, confidence=0.0, severity="unknown", alternatives=((one.type, one.confidence), *one.alternatives))
+        for one in DEFECTS
+    )
+    assert say("What is wrong?", defects=ranked) == (
+        "Anomalous: score 0.83, threshold 0.50 (text). A: an elongated mark at the upper left, 1.2 % of the picture. "
+        "B: a compact mark at the lower right, 0.4 % of the picture."
+    )
+    assert "the nearest are 'scratch' and 'crack'" in say("What kind of defect is it?", defects=ranked)
+    assert "'crack' 0.22; nearest is 'scratch' (0.61)" in say("Is there a crack?", defects=ranked)
+    assert say("How bad is it?", defects=ranked).endswith(
+        "A: how bad cannot be judged from one picture. B: how bad cannot be judged from one picture."
+    )
 
 
 def test_places_left_out_and_unmarked_are_said():

@@ -67,6 +67,8 @@ class Advice:
         rarity_centre: the rarity in [0, 1] that speaks neither for nor against an anomaly.
         text_threshold: the score above which words alone call a picture anomalous; None if its words cannot tell.
         kin: the distance (1 - cos) / 2 of whole pictures up to which they show one kind of product; None if nobody measured it.
+        type_margin: the confidence from which three of four types that its words name were right where that was measured, in [0, 1];
+            None: there is none, or nobody measured it, and no type is named.
         type_reliability: how often the type of defect that its words name is right, in words; empty if nobody measured it.
         unknown_words: those words of sentences that the backbone never learned; None if it knows every word.
     """
@@ -78,6 +80,7 @@ class Advice:
     text_threshold: float | None = 0.5
     kin: float | None = None
     type_reliability: str = ""
+    type_margin: float | None = None
     unknown_words: Callable[[Sequence[str]], list[str]] | None = None
 
 

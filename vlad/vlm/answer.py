@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 Verdict = Literal["anomalous", "normal", "undecided"]
-Severity = Literal["low", "medium", "high"]
+Severity = Literal["low", "medium", "high", "unknown"]
 Box = tuple[int, int, int, int]
 
 
@@ -17,11 +17,13 @@ class Defect:
     """One thing that is wrong.
 
     Attributes:
-        type: such as "scratch"; "unknown" where the model has no word for it.
+        type: such as "scratch"; "unknown" where the model has no word for it, or its names were not right often enough where that was
+            measured (`Advice.type_margin`); what was nearest then stands in `alternatives`.
         location: place in words on a 3 x 3 grid, such as "upper left".
         box: (left, top, right, bottom) in pixels of the picture, right and bottom exclusive; None if whoever named the defect gave no
             place that the detector marked.
-        severity: "low", "medium" or "high", by share of the picture and height above the threshold; see `vlad.vlm.places.severity_of`.
+        severity: "low", "medium" or "high", by its share of the part and how far it lies beyond what good pictures show; "unknown" where
+            no good pictures say that, because one picture alone does not tell; see `vlad.vlm.places.severity_of`.
         confidence: in [0, 1]. The describer's softmax over the types of its vocabulary, or what the VLM said; neither is calibrated.
         region: letter of the marked region it belongs to, None if there is none.
         shape: "elongated", "compact" or "spread out"; empty if unknown.

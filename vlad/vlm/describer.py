@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vlad.prediction import Prediction
 
 _COLD_SHARE, _COLD_WEIGHT = 0.3, 0.5  # the coldest share of windows, and how much of their score is taken off
+_MEASURED = ("references", "labels")  # sources of thresholds that good pictures have set
 _TEMPERATURE = 0.1  # of the softmax
 _ALTERNATIVES = 4  # further types that a defect carries
 _CACHE = 32  # text vectors of so many class names are kept for a backbone, as long as it lives
@@ -64,7 +65,8 @@ class Describer:
         assert heat is not None  # without a map there are no places
         weights = [heat_inside(heat, place.box) for place in places]
         ranked = self.confidences(picture, heat, weights, prediction.class_name)
-        return tuple(_defect(place, found, prediction.mask_threshold or 0.0) for place, found in zip(places, ranked, strict=True))
+        margin = None if self.backbone is None else self.backbone.advice.type_margin
+        return tuple(_defect(place, found, prediction, margin) for place, found in zip(places, ranked, strict=True))
 
     def unnamed(self, class_name: str) -> tuple[str, ...]:
         """Types of the vocabulary that the model has no words for; it can never name them."""
@@ -167,13 +169,18 @@ def _mean(cosines: Tensor, weights: Tensor) -> Tensor:
     return (cosines * weights[:, None]).sum(0) / weights.sum().clamp_min(1e-12)
 
 
-def _defect(place: Place, found: dict[str, float], mask_threshold: float) -> Defect:
+def _defect(place: Place, found: dict[str, float], prediction: Prediction, margin: float | None) -> Defect:
     best, *rest = found.items() or [(UNKNOWN, 0.0)]
+    if margin is None or best[1] < margin:
+        best, rest = (UNKNOWN, 0.0), list(found.items())
+    threshold = prediction.mask_threshold
+    is_measured = threshold is not None and (prediction.threshold_source or "").startswith(_MEASURED)
+    part = 1.0 if prediction.roi is None else float(prediction.roi.mask(prediction.image_size).mean())
     return Defect(
         type=best[0],
         location=place.location,
         box=place.box,
-        severity=severity_of(place.share, place.peak, mask_threshold),
+        severity=severity_of(place.share / max(part, 1e-6), place.peak, threshold or 0.0, is_measured=is_measured),
         confidence=best[1],
         region=place.label,
         shape=place.shape,

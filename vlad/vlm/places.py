@@ -78,14 +78,23 @@ def _shape_of(weights: np.ndarray, x: float, y: float, filled: float) -> str:
     return "compact" if filled >= _SPREAD else "spread out"
 
 
-def severity_of(share: float, peak: float, threshold: float) -> Severity:
-    """A rough word for how bad it looks, not for what it means to the part: "high" above 5 % of the picture, or where the map's peak
-    exceeds its threshold by more than half of it (of what is left to 1, where that is less); "low" below 0.5 % with a peak that exceeds it
-    by less than a fifth; else "medium". Relative to the threshold, because distances from references have another scale than words."""
-    way = (peak - threshold) / max(min(threshold, 1 - threshold), 1e-6)
-    if share > 0.05 or way > 0.5:
+def severity_of(share: float, peak: float, threshold: float, *, is_measured: bool) -> Severity:
+    """A rough word for how bad it looks, not for what it means to the part: "high" from a twentieth of the part on, or where the map's peak
+    is twice its threshold and the place no mere speck; "low" below a hundredth of it with a peak below 1.4 times the threshold; else
+    "medium".
+
+    Args:
+        share: of the part (the region of interest, else the picture), in [0, 1].
+        peak, threshold: of the map, in [0, 1].
+        is_measured: whether good pictures set the threshold; words alone have no scale on which twice as much means anything, and the
+            severity is "unknown".
+    """
+    if not is_measured:
+        return "unknown"
+    times = peak / max(threshold, 1e-6)
+    if share >= 0.05 or (times >= 2 and share >= 0.002):
         return "high"
-    return "low" if share < 0.005 and way < 0.2 else "medium"
+    return "low" if share < 0.01 and times < 1.4 else "medium"
 
 
 def crop_around(image: np.ndarray, box: Box, *, context: float = 1.5, least: float = 0.2) -> np.ndarray:

@@ -5,6 +5,7 @@ What a question means, `vlad.vlm.intents` says; here each intent has a function 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from vlad.vlm.intents import Intents
 from vlad.vlm.places import list_in_words, size_in_words
 
 UNKNOWN = "unknown"
+_TYPE = re.compile(r"\b(types?|kinds?|sorts?)\b", re.IGNORECASE)
 _CLEAR = 1.3  # times the next type's confidence from which the nearest type counts as clearly the nearest
 _AGAINST = {
     "references": "the distance from the normal references, past what these show among themselves",
@@ -33,6 +35,7 @@ class _Case:
     types: Sequence[str]
     unnamed: Sequence[str]
     reliability: str
+    asks_for_a_type: bool = False
 
     @property
     def pairs(self) -> list[tuple[Defect, Place]]:
@@ -41,6 +44,11 @@ class _Case:
 
     @property
     def has_types(self) -> bool:
+        """Whether the model has ranked any, named or not."""
+        return any(defect.type != UNKNOWN or defect.alternatives for defect in self.defects)
+
+    @property
+    def has_names(self) -> bool:
         """Whether the model has named any."""
         return any(defect.type != UNKNOWN for defect in self.defects)
 
@@ -75,7 +83,8 @@ def describe(
             "how many and why, and nothing else; for this question name a vision-language model (--vlm)."
         )
     meant = intents.meant_by(question, evidence.class_name)
-    case = _Case(evidence, defects, meant, wheres, asked, types, unnamed, reliability or "accuracy not measured")
+    asks_type = _TYPE.search(question) is not None
+    case = _Case(evidence, defects, meant, wheres, asked, types, unnamed, reliability or "accuracy not measured", asks_type)
     if "why" in meant:
         lines.append(_reason(evidence))
     answers = (_nothing,) if evidence.verdict == "normal" or not defects else _ANSWERS
@@ -145,18 +154,19 @@ def _asked_types(case: _Case) -> Iterator[str]:
 
 
 def _ranked(defect: Defect, asked: Sequence[str]) -> str:
-    if defect.type == UNKNOWN:
+    if defect.type == UNKNOWN and not defect.alternatives:
         return "this model has no words for its type"
-    ranking = dict([(defect.type, defect.confidence), *defect.alternatives])
+    ranking = dict(([] if defect.type == UNKNOWN else [(defect.type, defect.confidence)]) + list(defect.alternatives))
+    first, *others = ranking.items()
     said = []
     if found := [f"'{type_}' {ranking[type_]:.2f}" for type_ in asked if type_ in ranking]:
         said.append(list_in_words(found))
     if missing := [type_ for type_ in asked if type_ not in ranking]:
         said.append(f"{_quoted(missing)} not among the {len(ranking)} nearest")
-    if defect.type not in asked:
-        said.append(f"nearest is {_with_value(defect.type, defect.confidence)}")
-    elif defect.alternatives and len(asked) == 1:
-        said.append(f"the nearest, before {_with_value(*defect.alternatives[0])}")
+    if first[0] not in asked:
+        said.append(f"nearest is {_with_value(*first)}")
+    elif others and len(asked) == 1:
+        said.append(f"the nearest, before {_with_value(*others[0])}")
     return "; ".join(said)
 
 
@@ -164,17 +174,21 @@ def _kinds(case: _Case) -> Iterator[str]:
     if "kind" not in case.meant or case.asked:
         return
     for defect, place in case.pairs:
+        bad = "" if defect.severity == "unknown" else f", {defect.severity} severity"
+        kind = f"; {_nearest(defect)}" if defect.type != UNKNOWN else ""
         yield (
             f"{defect.region}: {indefinite_article(defect.shape)} {defect.shape} mark at the {defect.location}, "
-            f"{size_in_words(defect.share or 0.0)}, {defect.severity} severity{_unmarked(place)}; {_nearest(defect)}."
+            f"{size_in_words(defect.share or 0.0)}{bad}{_unmarked(place)}{kind}."
         )
-    if case.has_types:
+    if case.asks_for_a_type and not case.has_names:
+        nearest = list_in_words([f"'{one}'" for one, _ in case.defects[0].alternatives[:2]])
+        why = f"its names of types are too seldom right ({case.reliability}); the nearest are {nearest}"
+        yield f"What type it is this model cannot tell: {why if nearest else 'it has no words for any'}."
+    if case.has_names:
         yield f"Types are hints ({case.reliability}{f'; no words for {list_in_words(list(case.unnamed))}' if case.unnamed else ''})."
 
 
 def _nearest(defect: Defect) -> str:
-    if defect.type == UNKNOWN:
-        return "this model has no words for its type"
     own = _with_value(defect.type, defect.confidence)
     if not defect.alternatives:
         return f"closest to {own}"
@@ -197,10 +211,10 @@ def _measures(case: _Case) -> Iterator[str]:
         parts = {
             "where": f"at the {defect.location} (x {left} to {right}, y {top} to {bottom} px)",
             "size": f"{size_in_words(place.share)}, {right - left} x {bottom - top} px around it",
-            "severity": f"{defect.severity} severity",
+            "severity": "how bad cannot be judged from one picture" if defect.severity == "unknown" else f"{defect.severity} severity",
         }
         yield f"{defect.region}: {', '.join(parts[intent] for intent in wanted)}{_unmarked(place)}."
-    if "severity" in wanted:
+    if "severity" in wanted and any(defect.severity != "unknown" for defect in case.defects):
         yield "Severity goes by area and heat alone; what it means to the part is for you to judge."
 
 
