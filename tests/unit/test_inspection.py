@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -17,7 +18,7 @@ def row(name: str, score: float | None, label: bool | None = None, **changes) ->
     values = {
         "image_path": f"parts/{name}", "time": "2026-01-02T03:04:05.678+00:00", "pred_score": score, "threshold": 0.5,
         "pred_label": label, "threshold_source": "references", "undecided": "", "class_name": "nut", "model": "a model", "n_regions": 1,
-        "differs": [], "scores": {}, "files": name.partition(".")[0], "error": None,
+        "differs": [], "scores": {}, "image_size": [50, 100], "files": name.partition(".")[0], "error": None,
     }  # fmt: skip
     return values | changes
 
@@ -45,6 +46,8 @@ def test_counts_order_and_pictures(tmp_path):
         and "weights 0123" in html
         and "0.5, from references" in html
     )
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(re.findall(r'base64,([^"]+)"', html)[0]), np.uint8), cv2.IMREAD_COLOR)
+    assert shown.shape == (180, 360, 3), "the legend below the picture is left out"
     (data,) = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert len(data) > 500 and html.count("no picture</div>") == 4
     assert [int(one) for one in re.findall(r"<b>(\d+)</b></div>", html)] == [2, 2, 1, 1, 1]

@@ -23,7 +23,7 @@ _MOST, _NEAREST, _FAILURES = 48, 12, 40  # anomalous pictures, normal ones near 
 _SIDE = 360  # pixels of the longer side of a thumbnail
 _NEEDED = (
     "image_path", "time", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "class_name", "model", "files", "error",
-    "n_regions", "differs",
+    "n_regions", "differs", "image_size",
 )  # fmt: skip
 _BY_ANOMALOUS = {True: "anomalous", False: "normal", None: "open"}
 
@@ -146,11 +146,17 @@ def _case(out: Path, row: Mapping[str, Any]) -> Case:
         numbers += f", {apart:.0%} {side} the threshold"
     places = row["n_regions"] or 0
     said = f"{places} marked place{'' if places == 1 else 's'}" if row["pred_label"] else ""
-    return Case(_thumbnail(out, row["files"] or "", path), _BY_ANOMALOUS[row["pred_label"]], _plain(Path(path).name), numbers, said)
+    return Case(
+        _thumbnail(out, row["files"] or "", path, row["image_size"]),
+        _BY_ANOMALOUS[row["pred_label"]],
+        _plain(Path(path).name),
+        numbers,
+        said,
+    )
 
 
-def _thumbnail(out: Path, stem: str, path: str) -> str:
-    """Of the overlay, without its legend where that can be told, else of the picture; "" where neither can be read."""
+def _thumbnail(out: Path, stem: str, path: str, size: Sequence[int] | None) -> str:
+    """Of the overlay without its legend, else of the picture of (H, W) pixels; "" where neither can be read."""
     import cv2
 
     from vlad.errors import ImageReadError
@@ -159,6 +165,8 @@ def _thumbnail(out: Path, stem: str, path: str) -> str:
     for ending in ("_overlay.png", "_overlay.jpg"):
         place = out / f"{stem}{ending}"
         if stem and (picture := _decoded(place)) is not None:
+            if size:
+                picture = picture[: round(picture.shape[1] * size[0] / max(1, size[1]))]
             break
     else:
         try:
