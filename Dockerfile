@@ -25,7 +25,7 @@ RUN /opt/vlad/bin/pip install --quiet --no-deps .
 
 FROM build AS build-full
 ARG TORCH_INDEX=
-RUN if [ -n "$TORCH_INDEX" ]; then /opt/vlad/bin/pip install --quiet --index-url "$TORCH_INDEX" torch torchvision; fi
+RUN if [ -n "$TORCH_INDEX" ]; then /opt/vlad/bin/pip install --quiet --constraint constraints.txt --index-url "$TORCH_INDEX" torch torchvision; fi
 RUN /opt/vlad/bin/pip install --quiet --constraint constraints.txt ".[serve,export,vlm,formats]"
 
 FROM ${BASE} AS run

@@ -223,12 +223,14 @@ class Prediction:
         its annotators, trackers and sinks. Its `HeatMapAnnotator` counts where detections were; `overlay` shows this picture's map.
 
         Raises:
-            VladError: supervision is not installed.
+            VladError: supervision is not installed, or there is no map.
         """
         try:
             from supervision import Detections
         except ImportError as error:
             raise VladError("to_supervision needs supervision; pip install 'vlad-anomaly[formats]'") from error
+        if self.anomaly_map is None and self.pred_label is not False:
+            raise VladError(MAPLESS)
         if not self.regions or self.pred_mask is None:
             return Detections.empty()
         labels = parts_of(self.pred_mask)

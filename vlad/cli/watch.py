@@ -15,7 +15,7 @@ from vlad.errors import ConfigError, ImageReadError, StreamLostError
 from vlad.monitor import DriftMonitor
 from vlad.streams.density import Density
 from vlad.streams.files import FileState, SeenFiles, new_pictures
-from vlad.streams.frames import Camera, Video, stem_of
+from vlad.streams.frames import Camera, Video, stem_of, without_password
 from vlad.streams.outliers import OutlierFlag
 from vlad.streams.recording import Recorder
 from vlad.streams.switch import Switch, on_signals
@@ -161,7 +161,7 @@ class _Arriving:
             for name, frame in self.frames:
                 yield name, frame, {} if self._state is None else seen.add(source, self._state, None)
         except StreamLostError as error:
-            self._writer.add_error(self._how.source, error)
+            self._writer.add_error(without_password(self._how.source), error)
 
     def _next_number(self) -> int:
         """Behind the last frame that has a row."""
@@ -172,12 +172,13 @@ class _Arriving:
 
 
 def _summary(arriving: _Arriving, outliers: int, recorder: Recorder | None) -> None:
-    parts = [f"{outliers} outliers"] if outliers else []
+    parts = [f"{outliers} outlier{'s' if outliers > 1 else ''}"] if outliers else []
     if isinstance(arriving.frames, Camera):
         camera = arriving.frames
         parts += [f"{camera.dropped} frames passed over to keep up"] if camera.dropped else []
         parts += [f"{camera.passed} passed while paused"] if camera.passed else []
-        parts += [f"connected again {camera.reconnections} times"] if camera.reconnections else []
+        times = "once" if camera.reconnections == 1 else f"{camera.reconnections} times"
+        parts += [f"connected again {times}"] if camera.reconnections else []
     if recorder is not None and recorder.pictures:
         parts.append(f"video in {recorder.path}")
     if parts:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -11,7 +11,22 @@ from sklearn.utils.validation import check_is_fitted
 
 from vlad.errors import ConfigError
 
+if TYPE_CHECKING:
+    from vlad.prediction import Prediction
+
 _NORMAL, _ANOMALOUS = 1, -1
+
+
+def _many(X: Any) -> list[Any]:
+    """
+    Raises:
+        ConfigError: X is one picture.
+    """
+    from vlad.pictures.batches import is_one_picture
+
+    if is_one_picture(X):
+        raise ConfigError("X must be a sequence of pictures, got one; put it into a list")
+    return list(X)
 
 
 class AnomalyEstimator(OutlierMixin, BaseEstimator):
@@ -56,9 +71,11 @@ class AnomalyEstimator(OutlierMixin, BaseEstimator):
         """
         from vlad.detector import AnomalyDetector
 
-        pictures = list(X)
+        pictures = _many(X)
         if y is not None:
             labels = np.asarray(y).ravel()
+            if not (np.issubdtype(labels.dtype, np.number) or labels.dtype == bool):
+                raise ConfigError(f"labels must be 1 for normal pictures and -1 or 0 for others, got {labels[:3].tolist()}")
             if len(labels) != len(pictures):
                 raise ConfigError(f"expected a label for each of {len(pictures)} pictures, got {len(labels)}")
             pictures = [picture for picture, label in zip(pictures, labels, strict=True) if label > 0]
@@ -72,17 +89,20 @@ class AnomalyEstimator(OutlierMixin, BaseEstimator):
 
     def score_samples(self, X: Sequence[Any]) -> np.ndarray:
         """float (N,) in [-1, 0]: minus the anomaly score, so that higher is more normal."""
-        check_is_fitted(self, "detector_")
-        found = self.detector_.predict_iter(list(X), batch_size=self.batch_size, maps=self._maps())
-        return np.array([-one.pred_score for one in found], float)
+        return np.array([-one.pred_score for one in self._predictions(X)], float)
 
     def decision_function(self, X: Sequence[Any]) -> np.ndarray:
-        """float (N,): below 0 is anomalous."""
+        """float (N,): below 0 is anomalous, unless `min_area` says otherwise, which it knows nothing of."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Sequence[Any]) -> np.ndarray:
-        """int (N,): 1 is normal, -1 anomalous."""
-        return np.where(self.decision_function(X) < 0, _ANOMALOUS, _NORMAL)
+        """int (N,): 1 is normal, -1 anomalous, as the detector's verdict is."""
+        found = [one.pred_score > -self.offset_ if one.pred_label is None else one.pred_label for one in self._predictions(X)]
+        return np.where(found, _ANOMALOUS, _NORMAL)
+
+    def _predictions(self, X: Sequence[Any]) -> Iterator[Prediction]:
+        check_is_fitted(self, "detector_")
+        return self.detector_.predict_iter(_many(X), batch_size=self.batch_size, maps=self._maps())
 
     def _maps(self) -> bool:
         return self.detector_.config.min_area is not None  # else nothing asks where

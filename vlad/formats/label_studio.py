@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 from vlad.formats.coco import outlines
 from vlad.formats.records import Record
@@ -48,4 +49,4 @@ def _task(record: Record, prefix: str) -> dict[str, Any]:
             results.append(common | {"from_name": "box", "type": "rectanglelabels", "value": value, "score": region["peak"]})
     numbered = [{"id": f"r{number}"} | one for number, one in enumerate(results)]
     prediction = {"model_version": str(record.row.get("model")), "score": record.row["pred_score"], "result": numbered}
-    return {"data": {"image": f"{prefix}{record.path}"}, "predictions": [prediction]}
+    return {"data": {"image": f"{prefix}{quote(record.path, errors='surrogateescape')}"}, "predictions": [prediction]}

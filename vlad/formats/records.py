@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,6 +67,24 @@ class Record:
             yield region, part
 
 
+def _check(record: Record) -> None:
+    """
+    Raises:
+        ValueError, TypeError, KeyError, IndexError: the row is not one that `vlad detect` wrote.
+    """
+    row, (height, width) = record.row, record.size
+    scores = row.get("scores") or {}
+    numbers = [row["pred_score"], *scores.values()]
+    for region in row["regions"]:
+        left, top, right, bottom = region["box"]
+        x, y = region["peak_at"]
+        numbers += [left, top, right, bottom, x, y, *(region[name] for name in ("area", "peak", "mean"))]
+        if not (0 <= left <= x < right <= width and 0 <= top <= y < bottom <= height):
+            raise ValueError(f"the place {region['box']} does not lie in {width} x {height} pixels")
+    if height < 1 or width < 1 or not all(isinstance(one, (int, float)) and math.isfinite(one) for one in numbers):
+        raise ValueError("a number is none")
+
+
 def read_run(folder: Path) -> list[Record]:
     """All pictures that a run scored, in order; of one that has several rows the last.
 
@@ -85,8 +104,8 @@ def read_run(folder: Path) -> list[Record]:
         mask = folder / f"{row.get('files') or names[Path(path)]}_mask.png"
         record = Record(row, mask if mask.is_file() else None)
         try:
-            _ = record.size, [(*region["box"], region["peak_at"][1], region["peak"], region["area"]) for region in row["regions"]]
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            _check(record)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise ConfigError(f"{place}: the row of {path} is damaged ({error!r}); run `vlad detect` again") from error
         found[path] = record
     return list(found.values())

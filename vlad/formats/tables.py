@@ -44,6 +44,12 @@ def to_pandas(predictions: Sequence[Prediction]) -> pandas.DataFrame:
     return frame(details_of(one, one.image_path or "") for one in predictions)
 
 
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):  # a name that is no UTF-8 has no other place in a table
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return json.dumps(value) if isinstance(value, list) else value
+
+
 def frame(rows: Iterable[dict[str, Any]]) -> pandas.DataFrame:
     """A data frame of rows of results.jsonl.
 
@@ -60,5 +66,5 @@ def frame(rows: Iterable[dict[str, Any]]) -> pandas.DataFrame:
         values |= {f"scores.{name}": value for name, value in (row.get("scores") or {}).items()}
         size = row.get("image_size") or (None, None)
         values |= {"image_height": size[0], "image_width": size[1], "regions": json.dumps(row.get("regions") or [])}
-        flat.append({key: json.dumps(value) if isinstance(value, list) else value for key, value in values.items()})
+        flat.append({key: _cell(value) for key, value in values.items()})
     return pandas.DataFrame(flat)

@@ -191,7 +191,7 @@ def _decoded(place: Path) -> np.ndarray | None:
 
 
 def _plain(text: str) -> str:
-    return cleaned(text)
+    return cleaned(text.encode("utf-8", "backslashreplace").decode("utf-8"))  # names that are no UTF-8 stay apart
 
 
 def _template() -> Any:

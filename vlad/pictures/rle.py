@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from vlad.errors import ConfigError
 
+_MOST_PIXELS = 100_000_000  # as of pictures
 INSTALL = "pip install 'vlad-anomaly[formats]'"
 
 
@@ -41,12 +43,12 @@ class Rle:
             height, width = (int(side) for side in value["size"])
             counts = value["counts"]
             if isinstance(counts, list):
-                if sum(counts) != height * width or min(counts, default=0) < 0:
+                if height < 1 or width < 1 or sum(counts) != height * width or min(counts, default=0) < 0:
                     raise ValueError(f"its runs make {sum(counts)} pixels of {height} x {width}")
                 counts = _tool().frPyObjects({"size": [height, width], "counts": counts}, height, width)["counts"].decode("ascii")
             found = cls((height, width), str(counts))
-            found.draw()
-        except (KeyError, TypeError, IndexError) as error:
+            found._check()
+        except (KeyError, TypeError, IndexError, OverflowError) as error:
             raise ValueError(f"is no run-length mask ({error!r})") from error
         return found
 
@@ -56,14 +58,19 @@ class Rle:
         Raises:
             ValueError: the runs do not fit the size.
         """
+        self._check()
+        with warnings.catch_warnings():  # of NumPy, on how it is called
+            warnings.simplefilter("ignore")
+            mask: np.ndarray = _tool().decode({"size": list(self.size), "counts": self.counts.encode("ascii")}).astype(bool)
+        return mask
+
+    def _check(self) -> None:
         height, width = self.size
-        if not 0 < height * width <= 2**31:
-            raise ValueError(f"has {height} x {width} pixels")
+        if height < 1 or width < 1 or height * width > _MOST_PIXELS:
+            raise ValueError(f"has {height} x {width} pixels; at most {_MOST_PIXELS // 10**6} million are read")
         lengths = _lengths(self.counts)
         if sum(lengths) != height * width:
             raise ValueError(f"its runs make {sum(lengths)} pixels of {height} x {width}")
-        mask: np.ndarray = _tool().decode({"size": [height, width], "counts": self.counts.encode("ascii")}).astype(bool)
-        return mask
 
 
 def _lengths(counts: str) -> list[int]:

@@ -98,7 +98,7 @@ class Density:
         try:
             with np.load(path, allow_pickle=False) as state:
                 marked, ground, pictures = state["marked"], state["ground"], int(state["pictures"])
-        except (OSError, ValueError, KeyError, EOFError):
+        except Exception:  # a damaged archive makes the reader throw exceptions of many kinds
             return  # what is not its own is not gone on with, and replaced
         is_map = marked.ndim == 2 and marked.dtype == np.float64 and max(marked.shape) == _SIDE
         if is_map and ground.shape == (*marked.shape, 3) and ground.dtype == np.uint8 and pictures > 0 and marked.min() >= 0:

@@ -7,6 +7,8 @@ second, then after twice as long each time, up to half a minute.
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +48,7 @@ class Video:
 
     Raises:
         ImageReadError: OpenCV cannot open it.
+        StreamLostError: while iterating: it ends long before it says that it does.
     """
 
     def __init__(self, source: str, *, skip: int = 0, switch: Switch | None = None) -> None:
@@ -67,7 +70,10 @@ class Video:
                         yield Path(f"{stem}_{number:06d}"), _rgb(frame)
                 number += 1
         finally:
+            expected = int(self._capture.get(7))  # of frames, as the container says
             self._capture.release()
+        if number < 0.95 * expected - 2 and expected < 10**7:
+            raise StreamLostError(f"{self.source}: broke off after {number} of {expected} frames; copy it again, and start again to go on")
 
 
 class Camera:
@@ -182,13 +188,13 @@ class Camera:
         Raises:
             StreamLostError: it did not for `reconnect_for`.
         """
-        came = self._number - self._first
+        came, name = self._number - self._first, without_password(self.source)
         start, wait = time.monotonic(), _FIRST_WAIT
         if self.reconnect_for != 0:
-            self._tell(f"{self.source}: broke off after {came} frames; trying to open it again")
+            self._tell(f"{name}: broke off after {came} frames; trying to open it again")
         while not self._closing.is_set():
             if self.reconnect_for is not None and time.monotonic() - start >= self.reconnect_for:
-                raise StreamLostError(f"{self.source}: broke off after {came} frames; check the camera and start again to go on")
+                raise StreamLostError(f"{name}: broke off after {came} frames; check the camera and start again to go on")
             self._capture.release()
             self._closing.wait(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
@@ -196,7 +202,7 @@ class Camera:
             is_there, frame = self._capture.read() if self._capture.isOpened() else (False, None)
             if is_there and frame is not None:
                 self.reconnections += 1
-                self._tell(f"{self.source}: back after {time.monotonic() - start:.0f} s")
+                self._tell(f"{name}: back after {time.monotonic() - start:.0f} s")
                 self._take(frame)
                 return
 
@@ -204,7 +210,8 @@ class Camera:
 def _opened(source: str) -> cv2.VideoCapture:
     capture = _open(source)
     if not capture.isOpened():
-        raise ImageReadError(f"{source}: is no folder, and OpenCV cannot open it as video, camera or stream; check name and permissions")
+        name = without_password(source)
+        raise ImageReadError(f"{name}: is no folder, and OpenCV cannot open it as video, camera or stream; check name and permissions")
     return capture
 
 
@@ -212,11 +219,17 @@ def _open(source: str) -> cv2.VideoCapture:
     import cv2
 
     check_name(source)
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is told in words of ours, once
 
     if "://" in source:  # else one that does not answer would hold the thread for ever
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT]
         return cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
     return cv2.VideoCapture(int(source) if source.isdigit() else source)
+
+
+def without_password(source: str) -> str:
+    """A URL as it may be shown and written down: without user and password."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", source)
 
 
 def check_name(name: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from vlad.disk import make_folder
 from vlad.errors import ConfigError, OutputError
 from vlad.streams.frames import check_name
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 CODECS = {".mp4": "mp4v", ".mkv": "mp4v", ".avi": "MJPG", ".webm": "VP80"}
 _SIDE = 960  # of a frame's longer side
-_LIVE_RATE = 10.0
+_LIVE_RATE, _FASTEST = 10.0, 240.0
 _LONGEST = 5.0  # seconds that a frame of a camera is shown at most
 _ORANGE = (234, 88, 12)
 
@@ -38,6 +39,7 @@ class Recorder:
     Raises:
         ConfigError: `path` ends otherwise.
         ImageReadError: OpenCV knows no such name.
+        OutputError: the folder cannot be made.
     """
 
     def __init__(self, path: Path, *, rate: float | None) -> None:
@@ -46,7 +48,8 @@ class Recorder:
         check_name(str(path))
         names = chain((path,), (path.with_name(f"{path.stem}~{number}{path.suffix}") for number in count(2)))
         self.path = next(name for name in names if not name.exists())
-        self._rate = rate
+        make_folder(path.parent)
+        self._rate = None if rate is None else min(rate, _FASTEST)
         self._writer: Any = None
         self._size = (0, 0)
         self._last: tuple[float, np.ndarray] | None = None
@@ -68,8 +71,8 @@ class Recorder:
             VladError: the prediction has no map.
             OutputError: OpenCV cannot write the file.
         """
-        self.pictures += 1
         frame = self._fitted(np.asarray(prediction.overlay(max_side=_SIDE)), is_outlier)
+        self.pictures += 1
         if self._rate is not None:
             self._writer.write(frame)
             return

@@ -60,11 +60,18 @@ def _found(name: str, folders: list[Path]) -> Path:
     for start in range(len(parts)):
         for folder in folders:
             path = folder.joinpath(*parts[start:])
-            if path.is_file():
+            if _is_there(path):
                 return path
-    if Path(name).is_absolute() and Path(name).is_file():
+    if Path(name).is_absolute() and _is_there(Path(name)):
         return Path(name)
     return folders[0].joinpath(*parts[-1:])
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds what no name may
+        return False
 
 
 def _corners(values: list[Any], width: float = 1, height: float = 1) -> Polygon:
@@ -79,10 +86,23 @@ def _corners(values: list[Any], width: float = 1, height: float = 1) -> Polygon:
     return tuple((x * width, y * height) for x, y in zip(numbers[::2], numbers[1::2], strict=True))
 
 
+def _shown_size(path: Path) -> tuple[int, int] | None:
+    """(H, W) of a picture as displayed, from its header; None where that cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            width, height = picture.size[::-1] if turned else picture.size
+    except Exception:  # a damaged header makes the decoder throw exceptions of any type
+        return None
+    return height, width
+
+
 def _box(left: float, top: float, width: float, height: float) -> Polygon:
     left, top, width, height = (float(value) for value in (left, top, width, height))
-    if not all(map(math.isfinite, (left, top, width, height))):
-        raise ValueError("a box is no numbers")
+    if not all(map(math.isfinite, (left, top, width, height))) or width < 0 or height < 0:
+        raise ValueError("is a box of negative size, or of what is no number")
     return ((left, top), (left + width, top), (left + width, top + height), (left, top + height))
 
 
@@ -104,19 +124,19 @@ def _coco_files(root: Path) -> list[Path]:
 
 
 def _looks_like_coco(path: Path) -> bool:
+    """Whether it is an object that holds "images", wherever in the file; read piece by piece, because such files are large."""
+    wanted, before = b'"images"', b""
     try:
         with path.open("rb") as file:
-            head = file.read(2**16)
+            while piece := file.read(2**22):
+                if not before and piece.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
+                    return False
+                if wanted in before + piece:
+                    return True
+                before = piece[-len(wanted) :]
     except OSError:
-        return False
-    return path.suffix.lower() == ".json" and head.lstrip()[:1] == b"{" and b'"images"' in head + _tail(path)
-
-
-def _tail(path: Path) -> bytes:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(max(0, size - 2**16))
-        return file.read()
+        pass
+    return False
 
 
 def _read_coco(root: Path) -> list[Category]:
@@ -140,7 +160,13 @@ def _coco_pictures(path: Path, split: str) -> list[_Marked]:
     folders += [folder / split for folder in list(folders) if split]
     try:
         names = {one["id"]: str(one["name"]) for one in data.get("categories", [])}
-        found = {one["id"]: _Marked(_found(str(one["file_name"]), folders), [], [], []) for one in data["images"]}
+        found = {}
+        sizes = {}
+        for one in data["images"]:
+            if one["id"] in found:
+                raise DatasetError(f"{path}: two pictures have the id {one['id']!r}; write it again")
+            found[one["id"]] = _Marked(_found(str(one["file_name"]), folders), [], [], [])
+            sizes[one["id"]] = (one.get("height"), one.get("width"))
         for place, one in enumerate(data.get("annotations") or []):
             marked = found.get(one["image_id"])
             if marked is None:
@@ -151,10 +177,15 @@ def _coco_pictures(path: Path, split: str) -> list[_Marked]:
             marked.defects.append(defect)
             try:
                 _coco_shape(marked, one)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 raise DatasetError(f"{path}: the shape of annotation {place} of {marked.path.name} {error}; correct it") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise DatasetError(f"{path}: is no COCO file ({error!r}); expected\n{_COCO_TREE}") from error
+    for number, marked in found.items():
+        said, shown = sizes[number], _shown_size(marked.path) if marked.polygons or marked.runs else None
+        if shown is not None and None not in said and said != shown:
+            told = f"says that {marked.path.name} is {said[1]} x {said[0]}, and it is {shown[1]} x {shown[0]}"
+            raise DatasetError(f"{path}: {told}; its shapes are of another picture, so take those that were annotated")
     return list(found.values())
 
 
@@ -164,8 +195,10 @@ def _coco_shape(marked: _Marked, one: dict[str, Any]) -> None:
         marked.runs.append(Rle.read(shape))
     elif shape:
         marked.polygons += [_corners(part) for part in shape]
-    elif one.get("bbox"):
-        marked.polygons.append(_box(*one["bbox"]))
+    elif (box := one.get("bbox")) is not None:
+        if not isinstance(box, list) or len(box) != 4:
+            raise ValueError("is no box; expected left, top, width and height")
+        marked.polygons.append(_box(*box))
 
 
 COCO = Layout(
@@ -183,9 +216,10 @@ COCO = Layout(
 # Label Studio
 
 _STUDIO_TREE = """\
-  NAME.json      an export of Label Studio (JSON, or JSON-MIN): outlines, boxes, brushes; pictures beside it, below it, or at their path
+  NAME.json      an export of Label Studio (JSON): outlines, boxes, ellipses, brushes; pictures beside it, below it, or at their path
   A picture is good where nothing is marked, or where a choice says so (good, normal, ok, ...); one that nobody annotated is left out."""
-_SHAPES = ("polygonlabels", "rectanglelabels", "brushlabels", "polygon", "rectangle", "brush")
+_SHAPES = ("polygonlabels", "rectanglelabels", "ellipselabels", "brushlabels", "polygon", "rectangle", "ellipse", "brush")
+_NO_SHAPES = ("choices", "labels", "textarea", "rating", "taxonomy", "number", "datetime", "pairwise", "ranker", "relation")
 
 
 def _is_studio(root: Path) -> bool:
@@ -207,7 +241,7 @@ def _read_studio(root: Path) -> list[Category]:
     for place, task in enumerate(tasks):
         try:
             marked = _studio_task(task, folders)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise DatasetError(f"{root}: task {place} cannot be read ({error!r}); export again as JSON") from error
         if marked is not None:
             test.append(marked)
@@ -223,23 +257,26 @@ def _studio_task(task: dict[str, Any], folders: list[Path]) -> _Marked | None:
     address = str(named)
     local = unquote(address.partition("?d=")[2] or address.partition("://")[2] or address)
     path = _found(local, folders)
-    if not path.is_file() and (match := re.match(r"[0-9a-f]{8}-(.+)", path.name)):  # uploads get a prefix
+    if not _is_there(path) and (match := re.match(r"[0-9a-f]{8}-(.+)", path.name)):  # uploads get a prefix
         path = _found(match.group(1), folders)
     marked = _Marked(path, [], [], [])
     answers = task.get("annotations", task.get("completions"))
     if answers is None:
-        raise ValueError("has no annotations; JSON-MIN without shapes cannot be told from good pictures")
+        raise ValueError("has no annotations; export as JSON, not JSON-MIN")
     answers = [one for one in answers if not one.get("was_cancelled")]
     if not answers:
         return None
     for one in answers[-1]["result"]:
-        kind, value = one["type"], one["value"]
+        kind = one["type"]
+        if kind not in _SHAPES and kind not in _NO_SHAPES:
+            raise ValueError(f"a mark of type {kind!r}, which says of no pixels")
+        if kind in _NO_SHAPES and kind != "choices":
+            continue
+        value = one["value"]
         if kind == "choices":
             marked.is_good |= any(Roles().of(str(choice)) == "normal" for choice in value["choices"])
             if not marked.is_good:
                 marked.defects += [str(choice) for choice in value["choices"]]
-            continue
-        if kind not in _SHAPES:
             continue
         defect = str((value.get(kind) or ["anomaly"])[0])
         if Roles().of(defect) != "normal":
@@ -253,6 +290,12 @@ def _studio_task(task: dict[str, Any], folders: list[Path]) -> _Marked | None:
 def _studio_shape(marked: _Marked, value: dict[str, Any], width: float, height: float) -> None:
     if "points" in value:
         marked.polygons.append(_corners([number for point in value["points"] for number in point], width / 100, height / 100))
+    elif "radiusX" in value:
+        x, y, across, down = (float(value[name]) for name in ("x", "y", "radiusX", "radiusY"))
+        turn = [2 * math.pi * step / 64 for step in range(64)]
+        left, top, wide, high = x * width / 100, y * height / 100, across * width / 100, down * height / 100
+        around = [(left + wide * math.cos(angle), top + high * math.sin(angle)) for angle in turn]
+        marked.polygons.append(_turned(((left, top), *around), float(value.get("rotation") or 0))[1:])
     elif "rle" in value:
         import numpy as np
 
@@ -328,8 +371,14 @@ def _yolo_names(root: Path) -> dict[int, str]:
     import yaml
 
     try:
-        names = yaml.safe_load(place.read_text(encoding="utf-8"))["names"]
-        return {int(key): str(value) for key, value in (names.items() if isinstance(names, dict) else enumerate(names))}
+        text = place.read_text(encoding="utf-8-sig")
+        if len(text) > 10**6 or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=yaml.SafeLoader)):
+            raise ValueError("it is too large, or repeats itself by aliases")
+        names: Any = yaml.safe_load(text)["names"]
+        pairs = [(int(key), value) for key, value in (names.items() if isinstance(names, dict) else enumerate(names))]
+        if not all(isinstance(name, (str, int)) for _, name in pairs):
+            raise ValueError("a name is no text")
+        return {key: str(name) for key, name in pairs}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise DatasetError(f"{place}: names no classes ({error!r}); expected\n{_YOLO_TREE}") from error
 
@@ -341,11 +390,8 @@ def _yolo_picture(path: Path, label: Path, names: dict[int, str]) -> _Marked:
     lines = [line.split() for line in label.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     if not lines:
         return marked
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        width, height = picture.size[::-1] if turned else picture.size
+    size = _shown_size(path)
+    height, width = size or (1, 1)
     for number, words in enumerate(lines, start=1):
         try:
             defect = names.get(int(words[0]), f"class {int(words[0])}")
@@ -356,10 +402,10 @@ def _yolo_picture(path: Path, label: Path, names: dict[int, str]) -> _Marked:
                 shape = _box((x - wide / 2) * width, (y - high / 2) * height, wide * width, high * height)
             else:
                 shape = _corners(words[1:], width, height)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise DatasetError(f"{label}, line {number}: {error}; expected\n{_YOLO_TREE}") from error
         marked.defects.append(defect)
-        marked.polygons.append(shape)
+        marked.polygons += [] if size is None else [shape]  # one that cannot be read is told of where it is looked at
     return marked
 
 
