@@ -122,6 +122,11 @@ class Adapting:
         """Pictures before which nothing moves."""
         return self._threshold.fewest
 
+    @property
+    def limit(self) -> float:
+        """The factor by which a threshold moves at most."""
+        return self._threshold.limit
+
     def __call__(self, result: Any) -> Any:
         """The next prediction of the run with the threshold of the run so far, itself included."""
         self.see(result)

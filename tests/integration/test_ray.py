@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from command import vlad
+from PIL import Image
 
 from vlad import AnomalyDetector
 from vlad.cluster.parts import Parts
@@ -60,7 +61,7 @@ def fitted(folder, tmp_path_factory) -> Path:
 def small(monkeypatch):
     """Chunks and blocks of a few pictures, so that there are many."""
     monkeypatch.setattr("vlad.cluster.run.CHUNK", 8)
-    monkeypatch.setattr("vlad.cluster.run.BLOCK", 16)
+    monkeypatch.setattr("vlad.cluster.run._LEAST", 16)
 
 
 def plain(fitted: Path, folder: Path) -> list:
@@ -133,11 +134,19 @@ def test_a_run_goes_on_with_what_is_not_there(cluster, small, folder, fitted, tm
     (tmp_path / "parts" / "part-0000001.csv").unlink()
     kept = (tmp_path / "parts" / "part-0000000.csv").stat().st_mtime_ns
     run = vlad(*command)
-    assert "36 recorded before" in run.stderr and (tmp_path / "parts" / "part-0000000.csv").stat().st_mtime_ns == kept
+    assert "36 of them recorded before" in run.stderr and (tmp_path / "parts" / "part-0000000.csv").stat().st_mtime_ns == kept
     scores = [row["pred_score"] for row in csv.DictReader((tmp_path / "parts" / "part-0000001.csv").read_text().splitlines())]
     assert scores == [row["pred_score"] for row in csv.DictReader(whole["part-0000001.csv"].decode().splitlines())]
+    Image.fromarray(np.full((96, 96, 3), 120, np.uint8)).save(folder / "020.png")  # what could not be read can be read now
+    try:
+        run = vlad(*command)
+        assert run.returncode == 0 and "36 of them recorded before" in run.stderr and "failed" not in run.stderr
+        run = vlad(*command, "--fail-on-anomaly")
+        assert run.returncode == 1 and "52 of them recorded before" in run.stderr and "0 anomalous" not in run.stderr
+    finally:
+        (folder / "020.png").write_bytes(b"no picture")
     run = vlad(*command, "--threshold", "0.4")
-    assert run.returncode == 2 and "holds a run with another detector" in run.stderr
+    assert run.returncode == 2 and "holds a run with another detector.threshold: None, now 0.4" in run.stderr
 
 
 def test_without_references_a_sample_judges(cluster, small, folder, tmp_path):
@@ -161,7 +170,12 @@ class TestPaths:
         found = [Paths([str(source)]) for source in (folder, tmp_path / "list.txt", tmp_path / "list.parquet")]
         assert all(list(paths) == expected and paths.count == COUNT for paths in found) and len({paths.sha256 for paths in found}) == 1
         urls = list(Paths([f"file://{folder}"]))
-        assert urls == [f"file://{path}" for path in expected] and source_of(urls[0]) == Path(expected[0]).read_bytes()
+        assert urls == [f"file://{path}" for path in expected] and source_of(urls[0]) == Path(expected[0])
+        assert list(Paths([f"file://{folder}/00*.png", str(folder / "000.png"), str(folder / "000.png")])) == [*urls[:10], expected[0]]
+        (tmp_path / "wide.txt").write_text("\n".join(expected), encoding="utf-16")
+        (tmp_path / "spark.parquet").mkdir()
+        parquet.write_table(pa.table({"path": expected}), tmp_path / "spark.parquet" / "part-0.parquet")
+        assert all(list(Paths([str(tmp_path / name)])) == expected for name in ("wide.txt", "spark.parquet"))
         numbers, blocks = zip(*found[0].blocks(20), strict=True)
         assert numbers == (0, 1, 2) and [len(block) for block in blocks] == [20, 20, 12]
         assert found[0].spread(10) == expected[::6]
@@ -186,8 +200,17 @@ class TestPaths:
             Paths([f"file://{tmp_path}"])
         with pytest.raises(ConfigError, match="nowhere://x: cannot be listed"):
             Paths(["nowhere://x"])
-        with pytest.raises(ImageReadError, match="cannot be read"):
-            source_of(f"file://{tmp_path}/gone.png")
+        with pytest.raises(ImageReadError, match=r"memory://gone\.png: cannot be read \(FileNotFoundError"):
+            source_of("memory://gone.png")
+        import fsspec
+
+        fsspec.filesystem("memory").pipe("/there.png", b"bytes")
+        assert source_of("memory://there.png") == b"bytes"
+
+    def test_local_names_are_whole_because_workers_stand_elsewhere(self, folder, tmp_path, monkeypatch):
+        monkeypatch.chdir(folder)
+        (tmp_path / "list.txt").write_text("000.png\n")
+        assert list(Paths(["000.png"])) == list(Paths([str(tmp_path / "list.txt")])) == [str(folder / "000.png")]
 
 
 @pytest.mark.parametrize(

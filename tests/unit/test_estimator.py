@@ -45,6 +45,11 @@ def test_labels_leave_out_what_is_not_normal(pictures):
     np.testing.assert_array_equal(*(one.score_samples(pictures[5:]) for one in both))
 
 
+def test_the_verdict_is_the_detectors(pictures):
+    settings = {**LITE, "settings": {"rotations": 1, "min_area": 10**6}}
+    assert AnomalyEstimator(**settings).fit(pictures[:5]).predict(pictures[6:]).tolist() == [1, 1], "no marked place is as large"
+
+
 def test_it_goes_with_model_selection(pictures):
     estimator = AnomalyEstimator(**LITE)
     assert clone(estimator.fit(pictures[:2])).get_params() == estimator.get_params()
@@ -58,5 +63,9 @@ def test_what_is_wrong_is_told(pictures):
         AnomalyEstimator(**LITE).predict(pictures)
     with pytest.raises(ConfigError, match="at least one normal picture"):
         AnomalyEstimator(**LITE).fit(pictures[:2], [-1, 0])
+    with pytest.raises(ConfigError, match="X must be a sequence of pictures, got one"):
+        AnomalyEstimator(**LITE).fit("part.png")
+    with pytest.raises(ConfigError, match="labels must be 1 for normal"):
+        AnomalyEstimator(**LITE).fit(pictures[:2], ["good", "bad"])
     with pytest.raises(ConfigError, match="a label for each of 2 pictures, got 3"):
         AnomalyEstimator(**LITE).fit(pictures[:2], [1, 1, 1])

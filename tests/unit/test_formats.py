@@ -88,6 +88,9 @@ class TestRle:
             [1, 2],
             {"size": [2, 2], "counts": "\x7f"},
             {"size": [0, 2], "counts": ""},
+            {"size": [-1, -1], "counts": [1]},
+            {"size": [46340, 46340], "counts": [46340 * 46340]},
+            {"size": [float("inf"), 2], "counts": [2]},
         ],
     )
     def test_damage_is_told_before_it_is_decoded(self, value):
@@ -121,6 +124,28 @@ class TestRun:
         Image.fromarray(np.zeros((9, 9), np.uint8)).save(run / "0_mask.png")
         with pytest.raises(ConfigError, match="is 9 x 9, its picture 60 x 40"):
             to_coco(read_run(run))
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"image_size": [0, 0]}, {"pred_score": "high"}, {"scores": [1]}, {"regions": [{"box": ["a", 1, 2, 3], "peak_at": [1, 1]}]},
+            {"regions": [{"box": [0, 0, 99, 9], "peak_at": [1, 1], "area": 3, "peak": 0.9, "mean": 0.8}]},
+            {"regions": [{"box": [0, 0, 9, 9], "peak_at": [1, 1], "area": 3, "peak": 0.9}]},
+        ],
+    )  # fmt: skip
+    def test_a_damaged_row(self, run, changes):
+        row = json.loads((run / "results.jsonl").read_text().splitlines()[0])
+        (run / "results.jsonl").write_text(json.dumps(row | changes) + "\n")
+        with pytest.raises(ConfigError, match=r"the row of .*0\.png is damaged"):
+            read_run(run)
+
+    def test_odd_names_come_through(self, run, tmp_path):
+        row = json.loads((run / "results.jsonl").read_text().splitlines()[0])
+        (run / "results.jsonl").write_text(json.dumps(row | {"image_path": "a b#c%20\udcff.png"}) + "\n")
+        (task,) = to_label_studio(read_run(run))
+        assert task["data"]["image"] == "/data/local-files/?d=a%20b%23c%2520%FF.png"
+        done = vlad("convert", run, "--to", "parquet", "--out", tmp_path / "x.parquet")
+        assert done.returncode == 0, done.stderr
 
     def test_without_masks_there_are_boxes(self, run):
         for path in run.glob("*_mask.png"):
@@ -241,6 +266,19 @@ class TestYolo:
         with pytest.raises(DatasetError, match=r"0\.txt, line 2"):
             load_dataset(root)
 
+    def test_a_bomb_of_aliases_is_refused(self, tmp_path):
+        root = self.make(tmp_path / "parts")
+        bomb = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9) if n else 'x'}]\n" for n in range(9))
+        (root / "data.yaml").write_text(f"{bomb}names: {{0: *a8}}\n")
+        with pytest.raises(DatasetError, match=r"data\.yaml: names no classes .*aliases"):
+            load_dataset(root)
+
+    def test_a_picture_that_cannot_be_read_is_told_of_later(self, tmp_path):
+        root = self.make(tmp_path / "parts")
+        (root / "images/val/0.png").write_bytes(b"no picture")
+        (category,) = load_dataset(root).categories
+        assert category.test[0].defect == "dent" and not category.test[0].is_marked and len(category.test) == 3
+
 
 class TestCoco:
     def write(self, place: Path, **changes) -> Path:
@@ -278,12 +316,30 @@ class TestCoco:
                 "its runs make 1 pixels",
             ),
             ({"images": 5}, "is no COCO file"),
+            ({"images": [{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.png"}]}, "two pictures have the id 7"),
+            ({"annotations": [{"image_id": 7, "bbox": [1, 2, 3]}]}, "is no box; expected left, top, width and height"),
+            ({"annotations": [{"image_id": 7, "bbox": [1, 2, -3, 4]}]}, "is a box of negative size"),
+            ({"annotations": [{"image_id": 7, "bbox": [10**400, 2, 3, 4]}]}, "the shape of annotation 0"),
+            ({"annotations": [{"image_id": 7, "segmentation": {"size": [-1, -1], "counts": [1]}}]}, "the shape of annotation 0"),
+            (
+                {"images": [{"id": 7, "file_name": "a.png", "width": 600, "height": 400}, {"id": 8, "file_name": "b.png"}]},
+                "says that a.png is 600 x 400, and it is 60 x 40",
+            ),
             ({"images": [{"id": 1}]}, "is no COCO file"),
         ],
     )
     def test_damage(self, tmp_path, changes, message):
         with pytest.raises(DatasetError, match=message):
             load_dataset(self.write(tmp_path / "parts.json", **changes), "coco")
+
+    def test_however_it_is_written(self, tmp_path):
+        place = self.write(tmp_path / "parts.json")
+        data = json.loads(place.read_text())
+        filler = [{"id": 100 + n, "image_id": 7, "category_id": 2, "note": "x" * 900} for n in range(200)]
+        place.write_bytes(b"\xef\xbb\xbf" + json.dumps(data | {"annotations": data["annotations"] + filler}, sort_keys=True).encode())
+        dataset = load_dataset(tmp_path / "parts.json")
+        assert dataset.layout.name == "coco" and dataset.categories[0].test[0].defect == "hole"
+        assert load_dataset(tmp_path).layout.name == "coco"
 
     def test_a_mask_of_another_size(self, tmp_path):
         run = {"size": [20, 20], "counts": [0, 400]}
@@ -309,6 +365,20 @@ class TestLabelStudio:
         found = np.argwhere(read_truth(category.test[0], category, SIZE).area)
         assert category.test[0].path.name == "a.png" and category.test[0].defect == "dent"
         assert found.min(0).tolist() == [10, 26] and found.max(0).tolist() == [21, 29]  # 12 wide and 4 high, turned about (30, 10)
+
+    def test_an_ellipse(self, tmp_path):
+        value = {"x": 50, "y": 50, "radiusX": 20, "radiusY": 10, "rotation": 90, "ellipselabels": ["scratch"]}
+        category = self.load(tmp_path, self.task({"type": "ellipselabels", "value": value}))
+        area = read_truth(category.test[0], category, SIZE).area
+        found = np.argwhere(area)  # 24 wide and 8 high, turned upright about (30, 20)
+        assert abs(area.sum() - np.pi * 12 * 4) < 6 and found.min(0).tolist() == [8, 26] and found.max(0).tolist() == [31, 33]
+
+    def test_relations_mark_nothing_and_keypoints_are_refused(self, tmp_path):
+        box = {"type": "rectanglelabels", "value": {"x": 0, "y": 0, "width": 20, "height": 10, "rectanglelabels": ["dent"]}}
+        relation = {"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"}
+        assert self.load(tmp_path, self.task(box, relation)).test[0].defect == "dent"
+        with pytest.raises(DatasetError, match="a mark of type 'keypointlabels', which says of no pixels"):
+            self.load(tmp_path, self.task({"type": "keypointlabels", "value": {"x": 1, "y": 1, "keypointlabels": ["dent"]}}))
 
     def test_a_choice_decides(self, tmp_path):
         box = {"x": 0, "y": 0, "width": 20, "height": 10, "rectanglelabels": ["dent"]}

@@ -181,6 +181,19 @@ class TestVideo:
         assert [name for name, _ in later] == [name for name, _ in every][3:]
         assert all((one == other).all() for (_, one), (_, other) in zip(later, every[3:], strict=True))
 
+    def test_one_that_was_cut_off_is_told_of(self, tmp_path):
+        import cv2
+
+        path = tmp_path / "line.avi"
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+        for _ in range(60):
+            writer.write(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8))
+        writer.release()
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(StreamLostError, match=r"line\.avi: broke off after \d+ of 60 frames"):
+            list(Video(str(path)))
+
     def test_what_is_no_video(self, tmp_path):
         path = tmp_path / "text.avi"
         path.write_text("no video")

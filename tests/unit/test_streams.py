@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from vlad.prediction import Prediction
 from vlad.streams import frames as frames_module
 from vlad.streams.density import Density
 from vlad.streams.files import new_pictures
-from vlad.streams.frames import Camera, Video, stem_of
+from vlad.streams.frames import Camera, Video, stem_of, without_password
 from vlad.streams.outliers import OutlierFlag
 from vlad.streams.recording import Recorder
 from vlad.streams.switch import Switch, on_signals
@@ -145,6 +146,19 @@ class TestCamera:
     )
     def test_names(self, source, stem):
         assert stem_of(source) == stem
+
+    def test_no_password_is_told(self, line):
+        news: list[str] = []
+        stream = iter(Camera("rtsp://anna:secret@line/1", on_news=news.append, reconnect_for=0.05))
+        line.show(1)
+        next(stream)
+        line.is_there = False
+        with pytest.raises(StreamLostError, match="rtsp://line/1: broke off") as error:
+            next(stream)
+        assert "secret" not in f"{error.value}{news}" and news
+        with pytest.raises(ImageReadError, match="rtsp://line/1: is no folder"):
+            Camera("rtsp://anna:secret@line/1")
+        assert without_password("http://x/?user=a@b") == "http://x/?user=a@b"
 
 
 class TestSwitch:
@@ -293,7 +307,7 @@ class TestDensity:
         later.save(tmp_path)
         assert {path.name for path in tmp_path.iterdir()} == {"marked.npz", "marked.png"}
 
-    @pytest.mark.parametrize("content", [b"", b"no archive", None])
+    @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off", b"\x93NUMPY\x01\x00", None])
     def test_a_state_that_is_none_is_replaced(self, tmp_path, content):
         if content is None:
             np.savez(tmp_path / "marked.npz", marked=np.zeros((3, 3)), ground=np.zeros((3, 3, 3), np.uint8), pictures=np.int64(4))
@@ -333,6 +347,14 @@ class TestRecorder:
             for at in ((8, 16), None, (16, 60)):
                 recorder.add(prediction(at))
         assert len(list(Video(str(recorder.path)))) == 10 + 50 + 1
+
+    def test_the_folder_is_made_and_a_video_without_a_picture_is_none(self, tmp_path):
+        with Recorder(tmp_path / "new" / "run.avi", rate=500_000) as recorder:
+            with pytest.raises(VladError):
+                recorder.add(replace(prediction(None), anomaly_map=None))
+            assert recorder.pictures == 0
+            recorder.add(prediction(None))
+        assert recorder.path.is_file() and recorder.pictures == 1
 
     def test_a_larger_picture_than_the_first_is_made_to_fit(self, tmp_path):
         with Recorder(tmp_path / "run.avi", rate=5) as recorder:

@@ -44,6 +44,7 @@ class OutputFormat(StrEnum):
 
 @options.spread
 def detect(
+    ctx: typer.Context,
     images: Annotated[
         list[str] | None, typer.Argument(metavar="IMAGE|DIR|GLOB...", help="Pictures, folders or quoted globs.", show_default=False)
     ] = None,
@@ -234,7 +235,7 @@ def detect(
     as_lines = watch is not None and output_format is OutputFormat.table  # a table has no end while pictures come
     watching = None
     if watch:
-        from vlad.cli.watch import Watching
+        from vlad.cli.watch import Watching, listening
         from vlad.cli.watch import watch as watch_stream
         from vlad.streams.outliers import PERCENTILE, WINDOW
 
@@ -251,6 +252,7 @@ def detect(
             as_lines=as_lines,
             quiet=quiet,
         )
+        ctx.with_resource(listening(watching.switch))
     failed: list[str] = []
     follow = None
     if is_exported(made_of.model):
@@ -288,6 +290,7 @@ def detect(
         name, about = detector.model_name, _about(detector)
         if engine is options.Engine.ray and out is not None:
             from vlad.cli.many import Many, detect_many, tell
+            from vlad.cluster.run import Summary
 
             many = Many(
                 inputs=images or [],
@@ -302,10 +305,12 @@ def detect(
                 expect_anomalous=expect_anomalous,
                 quiet=quiet,
             )
+            summary = Summary()
             try:
-                summary = detect_many(detector, follow, many)
+                detect_many(detector, follow, many, summary)
             except KeyboardInterrupt:
-                typer.echo(f"vlad: interrupted; the parts in {out} are kept, and the same command goes on", err=True)
+                kept = summary.written + summary.before
+                typer.echo(f"vlad: interrupted; the rows of {kept:,} pictures in {out} are kept, and the same command goes on", err=True)
                 raise typer.Exit(INTERRUPTED) from None
             tell(summary, many)
             if fail_on_anomaly and summary.verdicts["anomalous"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +38,8 @@ class Many:
     quiet: bool
 
 
-def detect_many(detector: AnomalyDetector, follow: Adapting | None, how: Many) -> Summary:
-    """Judge all pictures and write the parts of results that are not there yet.
+def detect_many(detector: AnomalyDetector, follow: Adapting | None, how: Many, summary: Summary) -> None:
+    """Judge all pictures, write the parts of results that are not there yet, and count in `summary`.
 
     Raises:
         ConfigError: something cannot be done on a cluster, or `out` holds another run.
@@ -48,7 +48,7 @@ def detect_many(detector: AnomalyDetector, follow: Adapting | None, how: Many) -
     """
     from vlad.cluster.parts import Parts
     from vlad.cluster.paths import Paths
-    from vlad.cluster.run import BLOCK, Cluster, detect
+    from vlad.cluster.run import Cluster, block_of, detect
     from vlad.disk import held
 
     if how.mutual and detector.memory is not None:
@@ -59,24 +59,30 @@ def detect_many(detector: AnomalyDetector, follow: Adapting | None, how: Many) -
     if mutual is False and chosen is False and not detector.decides_alone:
         detector = detector.copy(text_threshold=TEXT_THRESHOLD)
     if not how.quiet:
-        typer.echo(f"{paths.count:,} pictures" + (", judged by a sample of them, as if most were good" if mutual else ""), err=True)
+        typer.echo(
+            f"{paths.count:,} pictures" + (", judged by a sample of them, as if all were of one product and most good" if mutual else ""),
+            err=True,
+        )
     backbones = [one for one in (detector.backbone, getattr(detector, "patch_backbone", None)) if one is not None]
+    memory = detector.memory
     identity = {
-        "pictures": {"count": paths.count, "sha256": paths.sha256},
+        "list of pictures": {"count": paths.count, "sha256": paths.sha256},
         "model": [[backbone.name, backbone.fingerprint] for backbone in backbones],
         "prompts": detector.prompts.fingerprint,
         "detector": detector.config.to_dict(),
-        "references": [] if detector.memory is None else sorted(one.sha256 for one in detector.memory.references.values()),
+        "references": [] if memory is None else sorted(one.sha256 for one in memory.references.values()),
+        "memory": None if memory is None else {key: str(value) for key, value in asdict(memory.settings).items()},
+        "labels": None if detector.labels is None else detector.labels.to_dict(),
         "mutual": mutual,
         "expect_anomalous": how.expect_anomalous,
-        "adapt": None if follow is None else follow.fewest,
+        "adapt": None if follow is None else {"fewest": follow.fewest, "limit": follow.limit},
         "maps": how.maps,
-        "block": BLOCK,
+        "block": block_of(paths.count),
     }
     with held(how.out):
         parts = Parts(how.out, how.kind, identity)
         with _bar(paths.count, how.quiet) as bar:
-            return detect(
+            detect(
                 detector,
                 paths,
                 parts,
@@ -84,7 +90,7 @@ def detect_many(detector: AnomalyDetector, follow: Adapting | None, how: Many) -
                 mutual=mutual,
                 settings=MutualSettings(expect_anomalous=how.expect_anomalous),
                 follow=follow,
-                block=BLOCK,
+                summary=summary,
                 maps=how.maps,
                 batch_size=how.batch_size,
                 tell=bar.update,
@@ -108,5 +114,5 @@ def tell(summary: Summary, how: Many) -> None:
     verdicts = summary.verdicts
     parts = [f"{verdicts['anomalous']:,} anomalous, {verdicts['normal']:,} normal"]
     parts += [f"{verdicts[name]:,} {name}" for name in ("undecided", "failed") if verdicts[name]]
-    parts += [f"{summary.before:,} recorded before"] if summary.before else []
+    parts += [f"{summary.before:,} of them recorded before"] if summary.before else []
     typer.echo(printable("; ".join([*parts, f"results in {how.out / 'parts'}"]), one_line=True), err=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class Watching:
         maps: whether maps are computed.
         as_lines: whether each picture is a line on stdout.
         quiet: whether stderr is spared what is no fault.
+        switch: holds the stream.
 
     Raises:
         ConfigError: settings do not go together.
@@ -63,6 +64,7 @@ class Watching:
     maps: bool
     as_lines: bool
     quiet: bool
+    switch: Switch = field(default_factory=Switch)
 
     def __post_init__(self) -> None:
         folder, out = Path(self.source), self.out
@@ -89,12 +91,11 @@ def watch(
     references to compare the stream with, so it tells of drift from the warm-up alone; `threshold` is for it, a detector has its own."""
     flag = OutlierFlag(warm_up=how.warm_up, window=max(how.warm_up, how.outlier_window), percentile=how.outlier_percentile)
     monitor = DriftMonitor(detector, warm_up=how.warm_up, outliers=flag)
-    switch = Switch()
+    switch = how.switch
     density = Density(how.out) if how.out is not None and how.maps else None
     outliers, kept = 0, time.monotonic()
     before: tuple[str, ...] = ()
     with ExitStack() as stack:
-        stack.enter_context(on_signals(switch, _tell))
         arriving = _Arriving(how, writer, switch)
         recorder = None if how.video is None else stack.enter_context(Recorder(how.video, rate=arriving.rate))
         if density is not None and how.out is not None:
@@ -127,6 +128,11 @@ def watch(
                 if time.monotonic() - kept > _KEEP_SECONDS:
                     density.save(how.out)
                     kept = time.monotonic()
+
+
+def listening(switch: Switch) -> AbstractContextManager[None]:
+    """Inside, signals turn the switch; from the beginning on, because one that nobody waits for ends a process."""
+    return on_signals(switch, _tell)
 
 
 class _Arriving:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ class Parts:
             now = json.loads(text)
             for key in sorted({*before, *now}):
                 if before.get(key) != now.get(key):
-                    raise ConfigError(f"{out} holds a run with another {key}: {before.get(key)}, now {now.get(key)}; choose another --out")
+                    raise ConfigError(f"{out} holds a run with {_other(key, before.get(key), now.get(key))}; choose another --out")
         else:
             replace_text(place, text)
 
@@ -50,9 +51,15 @@ class Parts:
         """Where the part of a block is, or will be."""
         return self.folder / f"part-{number:07d}.{self._kind}"
 
-    def is_done(self, number: int) -> bool:
-        """Whether a block has been written."""
-        return self.place(number).is_file()
+    def verdicts(self, number: int) -> list[tuple[bool | None, bool]] | None:
+        """Of each row of a block that is there its verdict and whether it failed; None where it is not there, or cannot be read."""
+        place = self.place(number)
+        if not place.is_file():
+            return None
+        try:
+            return _verdicts_of(place)
+        except Exception:  # a damaged file makes its reader throw exceptions of many kinds; it is written again
+            return None
 
     def write(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write a block, in the order of its pictures.
@@ -61,6 +68,25 @@ class Parts:
             OutputError: it could not be written.
         """
         replace_bytes(self.place(number), _parquet(rows) if self._kind == "parquet" else _csv(rows))
+
+
+def _other(key: str, before: Any, now: Any) -> str:
+    """What is another, down to the setting."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        name = next(name for name in sorted({*before, *now}) if before.get(name) != now.get(name))
+        return _other(f"{key}.{name}", before.get(name), now.get(name))
+    return f"another {key}: {str(before)[:80]}, now {str(now)[:80]}"
+
+
+def _verdicts_of(place: Path) -> list[tuple[bool | None, bool]]:
+    if place.suffix == ".parquet":
+        import pyarrow.parquet as parquet
+
+        rows = parquet.read_table(place, columns=["pred_label", "pred_score"]).to_pylist()
+        return [(row["pred_label"], row["pred_score"] is None) for row in rows]
+    with place.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        known = {"True": True, "False": False}
+        return [(known.get(row["pred_label"]), not row["pred_score"]) for row in csv.DictReader(file)]
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -29,13 +30,21 @@ class Paths:
 
     def __init__(self, inputs: Sequence[str], *, recursive: bool = False) -> None:
         self._parts: list[list[str] | str] = []
+        taken: set[str] = set()
         for item in inputs:
-            if item.lower().endswith((".txt", ".parquet")):
+            if item.lower().endswith((".txt", ".parquet")) and not Path(item).is_dir():
                 self._parts.append(item)
-            elif "://" in item:
-                self._parts.append(_listed(item))
+                continue
+            if "://" in item:
+                named = _listed(item)
+            elif item.lower().endswith(".parquet"):  # a folder of them, as Spark writes it
+                self._parts += [str(path) for path in sorted(Path(item).glob("*.parquet"))]
+                continue
             else:
-                self._parts.append([str(path) for path in find_images([item], recursive=recursive)])
+                named = [os.path.abspath(path) for path in find_images([item], recursive=recursive)]  # noqa: PTH100  workers are elsewhere
+            fresh = [name for name in dict.fromkeys(named) if name not in taken]
+            taken.update(fresh)
+            self._parts.append(fresh)
         digest, self.count = hashlib.sha256(), 0
         for path in self:
             digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
@@ -69,6 +78,8 @@ def source_of(path: str) -> Path | bytes:
     Raises:
         ImageReadError: a URL cannot be read.
     """
+    if path.startswith("file://"):
+        return Path(path.removeprefix("file://"))
     if "://" not in path:
         return Path(path)
     import fsspec
@@ -77,7 +88,12 @@ def source_of(path: str) -> Path | bytes:
         with fsspec.open(path, "rb") as file:
             return file.read()
     except Exception as error:  # each of the many file systems has errors of its own
-        raise ImageReadError(f"{path}: cannot be read ({str(error) or type(error).__name__})") from error
+        raise ImageReadError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _whole(path: str) -> str:
+    """A local path from the root, because workers stand in other folders."""
+    return path if "://" in path else os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
 
 
 def _listed(url: str) -> list[str]:
@@ -86,7 +102,7 @@ def _listed(url: str) -> list[str]:
 
     try:
         system, place = fsspec.core.url_to_fs(url)
-        found = [place] if system.isfile(place) else sorted(system.find(place))
+        found = sorted(system.glob(place)) if "*" in place else [place] if system.isfile(place) else sorted(system.find(place))
     except Exception as error:
         reason = str(error) or type(error).__name__
         raise ConfigError(f"{url}: cannot be listed ({reason}); check the URL, and that fsspec knows it") from error
@@ -102,10 +118,13 @@ def _lines(place: str) -> Iterator[str]:
 
     try:
         if place.lower().endswith(".txt"):
-            with fsspec.open(place, "r", encoding="utf-8", errors="surrogateescape") as lines:
+            with fsspec.open(place, "rb") as file:
+                is_wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
+            encoding = "utf-16" if is_wide else "utf-8-sig"  # what PowerShell writes, and what everybody else does
+            with fsspec.open(place, "r", encoding=encoding, errors="surrogateescape") as lines:
                 for line in lines:
                     if line.strip():
-                        yield line.rstrip("\r\n")
+                        yield _whole(line.rstrip("\r\n"))
             return
         import pyarrow.parquet as parquet
 
@@ -116,9 +135,9 @@ def _lines(place: str) -> Iterator[str]:
                 raise ConfigError(f"{place}: has no column {', '.join(_COLUMNS)}, but {', '.join(table.schema_arrow.names)}")
             for batch in table.iter_batches(columns=[column]):
                 values: list[Any] = batch.column(0).to_pylist()
-                if not all(isinstance(value, str) for value in values):
-                    raise ConfigError(f"{place}: its column {column} holds what is no text")
-                yield from values
+                if not all(isinstance(value, str) and value for value in values):
+                    raise ConfigError(f"{place}: its column {column} holds what is no text, or nothing")
+                yield from map(_whole, values)
     except ConfigError:
         raise
     except Exception as error:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from vlad.together import Adapting
 
 CHUNK = 64  # pictures that a worker gets at a time
-BLOCK = 4096  # rows of a part
+_LEAST, _MOST = 64, 4096  # rows of a part
+_VERDICTS = {True: "anomalous", False: "normal", None: "undecided"}
 SAMPLE = 128  # pictures by which all are judged, or whose scores a threshold follows
 _WINDOW = 256  # blocks whose paths are with the cluster at a time
 _CPUS = 4  # of a worker without a GPU
@@ -39,12 +40,14 @@ class Summary:
     """What came of a run.
 
     Attributes:
-        verdicts: number of "anomalous", "normal", "undecided" and "failed" pictures of this run.
+        verdicts: number of "anomalous", "normal", "undecided" and "failed" pictures, those of before included.
+        written: pictures of blocks that this run wrote.
         before: pictures of blocks that were there before.
         errors: the first messages of pictures that could not be read.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
+    written: int = 0
     before: int = 0
     errors: list[str] = field(default_factory=list)
 
@@ -55,7 +58,7 @@ class Summary:
             if len(self.errors) < 100:
                 self.errors.append(str(row.get("error")))
             return
-        self.verdicts[{True: "anomalous", False: "normal", None: "undecided"}[row.get("pred_label")]] += 1
+        self.verdicts[_VERDICTS[row.get("pred_label")]] += 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,7 @@ class Cluster:
             ConfigError: Ray is not installed, or there is no such cluster.
         """
         try:
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it has to say reaches us as errors
             import ray
             import ray.data
         except ImportError as error:
@@ -93,7 +97,8 @@ class Cluster:
             try:
                 ray.init(self.address, log_to_driver=False, logging_level=logging.ERROR, **own)
             except (ConnectionError, ValueError, RuntimeError) as error:
-                raise ConfigError(f"no cluster of Ray at {self.address or 'this machine'}: {error}") from error
+                where = self.address or os.environ.get("RAY_ADDRESS") or "this machine"
+                raise ConfigError(f"no cluster of Ray at {where}: {error}") from error
         try:
             ray.data.DataContext.get_current().enable_progress_bars = False
             logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -106,6 +111,11 @@ class Cluster:
                 ray.shutdown()
 
 
+def block_of(count: int) -> int:
+    """Rows of a part of a run of so many pictures: some sixty parts, of 64 to 4,096 rows, so that an interruption costs little."""
+    return min(_MOST, max(_LEAST, count // 64 // CHUNK * CHUNK))
+
+
 def detect(
     detector: AnomalyDetector,
     paths: Paths,
@@ -115,7 +125,8 @@ def detect(
     mutual: bool,
     settings: MutualSettings | None = None,
     follow: Adapting | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
+    summary: Summary | None = None,
     maps: bool = True,
     batch_size: int = 8,
     tell: Callable[[int], None] = lambda done: None,
@@ -130,7 +141,8 @@ def detect(
         mutual: whether pictures are judged by a sample of them, which is judged here and first.
         settings: of the sample.
         follow: lets a threshold of references follow the scores of a sample, which are computed here and first; None leaves it.
-        block: rows of a part; must be that of the run before.
+        block: rows of a part; None takes `block_of`.
+        summary: is counted in, so that it can be told where the run is interrupted; None makes one.
         maps: whether maps are computed, which give regions and better scores.
         batch_size: see `AnomalyDetector.predict_iter`.
         tell: called with the number of further pictures that are done, also those of before.
@@ -139,13 +151,16 @@ def detect(
         ConfigError: the pictures cannot be judged by a sample, Ray is missing, or the detector cannot be loaded by a worker.
         OutputError: a part could not be written; those before it are kept.
     """
-    summary = Summary()
+    summary = Summary() if summary is None else summary
+    block = block or block_of(paths.count)
     todo = []
     for number, block_paths in paths.blocks(block):
-        if parts.is_done(number):
+        known = parts.verdicts(number)
+        if known is not None and len(known) == len(block_paths) and not any(failed for _, failed in known):
             summary.before += len(block_paths)
+            summary.verdicts.update(_VERDICTS[label] for label, _ in known)
             tell(len(block_paths))
-        else:
+        else:  # what could not be read may be readable now
             todo.append(number)
     if not todo:
         return summary
@@ -165,6 +180,7 @@ def detect(
         while window := dict(islice(blocks, _WINDOW)):
             for number, rows in _judged(work, window, resources, batch_size, tell):
                 parts.write(number, rows)
+                summary.written += len(rows)
                 for row in rows:
                     summary.count(row)
     return summary
