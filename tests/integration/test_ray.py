@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 from pathlib import Path
@@ -18,6 +19,7 @@ from vlad.cluster.paths import Paths, source_of
 from vlad.errors import ConfigError, ImageReadError
 from vlad.together import predict_together
 
+psutil = pytest.importorskip("psutil", reason="psutil is not installed")
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'vlad-anomaly[ray]')")
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
 COUNT = 52
@@ -42,6 +44,15 @@ def cluster():
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", object_store_memory=200 * 2**20)
     yield
     ray.shutdown()
+
+
+def workers(name: str) -> list[psutil.Process]:
+    """Those of this process's own cluster."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found += [process] if name in " ".join(process.cmdline()) else []
+    return found
 
 
 def rows_of(out: Path) -> list[dict]:
@@ -84,7 +95,6 @@ def test_rows_are_those_of_one_process_bit_for_bit(cluster, small, folder, fitte
 
 
 def test_a_worker_that_is_killed_half_way(cluster, small, folder, fitted, tmp_path):
-    psutil = pytest.importorskip("psutil")
     from vlad.cluster.run import Cluster, detect
 
     detector = AnomalyDetector.load(fitted, device="cpu")
@@ -93,11 +103,10 @@ def test_a_worker_that_is_killed_half_way(cluster, small, folder, fitted, tmp_pa
     def tell(done: int) -> None:
         if killed:
             return
-        for process in psutil.process_iter(["cmdline"]):
-            if "MapWorker" in " ".join(process.info["cmdline"] or []):
-                process.kill()
-                killed.append(process.pid)
-                return
+        for process in workers("MapWorker"):
+            process.kill()
+            killed.append(process.pid)
+            return
 
     parts = Parts(tmp_path, "parquet", {})
     done: list[int] = []
@@ -250,15 +259,14 @@ def samples_of(out: Path) -> list[dict]:
 
 
 def test_a_measurement_is_that_of_one_process(cluster, dataset, tmp_path, monkeypatch):
-    psutil = pytest.importorskip("psutil")
     command = ("eval", dataset, "--model", "lite", "--k-shot", "0,1", "--device", "cpu", "--bootstrap", "0", "--no-report", "--no-maps")
     run = vlad(*command, "--out", tmp_path / "alone")
     assert run.returncode == 0, run.stderr
     killed: list[int] = []
 
     def kill_one(self, count):
-        for process in psutil.process_iter(["cmdline"]):
-            if not killed and "_Measurer" in " ".join(process.info["cmdline"] or []):
+        for process in workers("_Measurer"):
+            if not killed:
                 process.kill()
                 killed.append(process.pid)
 
