@@ -181,6 +181,11 @@ class TestCheck:
     def test_a_sound_dataset(self, data):
         run = vlad("eval", data, "--check")
         assert run.returncode == 0 and "nut: 3 references, 6 good, 6 anomalous" in run.stdout and "0 errors" in run.stdout
+        assert f"{data.name} (laid out as MVTec AD)" in run.stdout and "mvtec.com" not in run.stdout, "it is another data set"
+
+    def test_a_published_dataset_comes_with_its_address_and_licence(self, data, monkeypatch):
+        monkeypatch.setattr("vlad.evaluation.datasets.Dataset.is_published", True)
+        run = vlad("eval", data, "--check")
         assert "https://www.mvtec.com" in run.stdout and "CC BY-NC-SA" in run.stdout
 
     def test_a_missing_mask_exits_with_3(self, data, tmp_path):
