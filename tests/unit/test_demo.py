@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from gradio.components.image_editor import EditorData
 from gradio.data_classes import FileData
+from gradio.processing_utils import save_file_to_cache
 from PIL import Image
 from waiting import LIMIT, wait_until
 
@@ -428,6 +429,24 @@ def test_a_moved_threshold_leaves_the_slider_in_the_hand_alone(service, visit):
     assert moved.png is STAYS and actions.renew_files(visit).png is not STAYS
     gone = actions.arrived(visit, None, "", 0.5)
     assert gone.pair is None and gone.table == "" and gone.count is STAYS and visit.prediction is None
+
+
+def test_a_picture_that_was_taken_away_stays_away_however_the_browser_says_so(service, visit, tmp_path, monkeypatch):
+    """Gradio tells of it without a path or with the old one, and may send the old picture once more."""
+    actions, now = Actions(service), [100.0]
+    monkeypatch.setattr("vlad.app.tabs.inspect_actions.time", SimpleNamespace(monotonic=lambda: now[0]))
+    cached = save_file_to_cache(service.examples[0].path, str(tmp_path))
+    for path in (None, cached):
+        actions.load(visit, False, 0.5, 0)
+        assert visit.prediction is not None
+        actions.forget_picture(visit, path)
+        assert actions.arrived(visit, cached, "", 0.5).pair is None and visit.prediction is None
+    other = save_file_to_cache(service.examples[1].path, str(tmp_path))
+    assert actions.arrived(visit, other, "", 0.5).pair is not None, "another one is looked at at once"
+    actions.forget_picture(visit)
+    assert actions.arrived(visit, other, "", 0.5).pair is None
+    now[0] += 60
+    assert actions.arrived(visit, other, "", 0.5).pair is not None, "and the same one later"
 
 
 def test_a_picture_too_large_to_paint_on_is_not_decoded(tmp_path):

@@ -34,7 +34,8 @@ class Visit:
         conversation: about the current picture.
         example: number of the example that is the current picture; None for one of the visitor's own.
         borrowed: whether the good pictures are an example's and not the visitor's.
-        dropped: path of the picture that was removed last, and when (of `time.monotonic`).
+        shown: how the browser calls the current picture: the last folder and the name of its file here.
+        dropped: the same of the picture that was removed last, and when (of `time.monotonic`).
     """
 
     detector: AnomalyDetector
@@ -48,6 +49,7 @@ class Visit:
     conversation: Conversation | None = field(default=None, repr=False)
     example: int | None = None
     borrowed: bool = False
+    shown: str | None = None
     dropped: tuple[str, float] | None = None
 
     @classmethod

@@ -2,10 +2,12 @@
 
 import time
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.processing_utils import hash_file
 
 from vlad.app import handlers, show
 from vlad.app.service import Service
@@ -32,11 +34,14 @@ class Actions:
             handlers.clear_references(self.service, current)
         handlers.inspect(self.service, current, path, noun)
         current.example = number  # the same picture, looked at again
+        current.shown = _called(path) if path else None
         return _result(current, opacity)
 
     def arrived(self, current: Visit | None, path: str | None, noun: str, opacity: float) -> Updates:
         """A picture of the visitor's own. Taking one away says so too, sometimes still with the old path."""
-        if path is None or (current and current.dropped and current.dropped[0] == path and time.monotonic() < current.dropped[1] + _ECHO):
+        dropped, when = (current.dropped if current else None) or ("", 0.0)
+        is_echo = path is not None and dropped == _called(path) and time.monotonic() < when + _ECHO
+        if path is None or is_echo:
             return self.forget_picture(current, path)
         if current is not None:
             if current.borrowed:
@@ -54,6 +59,7 @@ class Actions:
             gr.Info(f"Your {len(current.references)} good pictures were put away; add them again for your own parts.", duration=8)
         handlers.inspect_example(self.service, current, chosen, with_references=beside)
         current.example = number
+        current.shown = f"{hash_file(chosen.path)}/{chosen.path.name}"  # where the browser's copy will lie
         updates = _result(current, opacity)
         updates.picture, updates.class_name, updates.examples = str(chosen.path), chosen.class_name, gr.Gallery(selected_index=None)
         updates.where_said = looking_everywhere()
@@ -164,11 +170,17 @@ class Actions:
         """The picture was taken away."""
         if current is not None:
             current.picture = current.prediction = current.conversation = current.example = None
-            current.dropped = (path, time.monotonic()) if path else current.dropped
+            gone, current.shown = _called(path) if path else current.shown, None
+            current.dropped = (gone, time.monotonic()) if gone else current.dropped
         off = gr.DownloadButton(interactive=False)
         return Updates(
             visit=current, verdict=nothing_yet(), pair=None, legend=show.legend(0.5), boxes=None, table="", png=off, as_json=off, raw=off
         )
+
+
+def _called(path: str) -> str:
+    """The last folder, which Gradio names by the content's hash, and the name of a file: the same however the browser came by it."""
+    return "/".join(Path(path).parts[-2:])
 
 
 def _present_visit(visit: Visit | None) -> Visit:
