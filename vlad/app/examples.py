@@ -14,9 +14,9 @@ _KNOWN = (
     ("circuit_board_debris", "circuit_board", "circuit board", "Debris"),
     ("screw_bent", "screw", "screw", "Bent"),
     ("capsule_crack", "capsule", "capsule", "Crack"),
-    ("washer_good", "washer", "washer", "Good"),
-    ("leather_good", "leather", "leather", "Good"),
-    ("capsule_good", "capsule", "capsule", "Good"),
+    ("washer_good", "washer", "washer", "Good washer"),
+    ("leather_good", "leather", "leather", "Good leather"),
+    ("capsule_good", "capsule", "capsule", "Good capsule"),
 )
 
 

@@ -3,6 +3,7 @@
 import gradio as gr
 
 HEIGHT = 420  # of pictures and maps, in pixels
+PAIR = 356  # of the picture beside its map, so that verdict, thresholds and map are seen at once on a laptop
 
 
 def theme() -> gr.themes.Base:
@@ -48,6 +49,7 @@ def theme() -> gr.themes.Base:
 # Gradio puts its own classes before every rule of `CSS`, so what lies outside the page's content needs a style of its own.
 HEAD = """<style>
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
+.gradio-container .main { padding-top: 10px !important; gap: 8px !important; }
 @media (max-width: 640px) {
   #threshold, #map-threshold, #opacity { min-width: 100% !important; }
   .gradio-container { width: 100vw !important; max-width: 100vw !important; min-width: 0 !important; overflow-x: hidden; }
@@ -56,25 +58,25 @@ HEAD = """<style>
 }
 </style>"""
 CSS = """
-.vlad-top { display: flex; flex-wrap: wrap; align-items: baseline; gap: .3rem 1rem; padding: .6rem 0 .2rem; }
-.vlad-top h1 { font-size: 1.65rem; line-height: 1.2; margin: 0; font-weight: 700; letter-spacing: -.01em; }
-.vlad-top p { margin: 0; color: var(--body-text-color-subdued); flex-basis: 100%; max-width: 68rem; }
+.vlad-top { display: flex; flex-wrap: wrap; align-items: baseline; gap: .1rem 1rem; padding: 0; }
+.vlad-top h1 { font-size: 1.45rem; line-height: 1.2; margin: 0; font-weight: 700; letter-spacing: -.01em; }
+.vlad-top p { margin: 0; color: var(--body-text-color-subdued); flex-basis: 100%; max-width: 68rem; font-size: .92rem; }
 .vlad-top .vlad-model { font-size: .82rem; flex-basis: auto; }
-.vlad-card { border-radius: 12px; padding: .9rem 1.1rem; box-shadow: 0 0 0 1px var(--border-color-primary);
-  border-left: 8px solid #71717a !important; background: var(--background-fill-primary); min-height: 204px; }
+.vlad-card { border-radius: 12px; padding: .65rem 1.1rem; box-shadow: 0 0 0 1px var(--border-color-primary);
+  border-left: 8px solid #71717a !important; background: var(--background-fill-primary); min-height: 168px; }
 .vlad-card.vlad-bad { border-left-color: #ea580c !important; } .vlad-card.vlad-good { border-left-color: #0d9488 !important; }
 .vlad-head { display: flex; gap: .9rem; align-items: center; }
 .vlad-head h2 { margin: 0; font-size: 1.35rem; line-height: 1.25; } .vlad-head p { margin: 0; }
 .vlad-mark { flex: none; width: 2.6rem; height: 2.6rem; border-radius: 50%; display: grid; place-items: center; font-size: 1.5rem;
   font-weight: 800; color: #fff; background: #71717a; }
 .vlad-bad .vlad-mark { background: #c2410c; } .vlad-good .vlad-mark { background: #0f766e; }
-.vlad-bar { position: relative; height: 12px; border-radius: 6px; margin: .75rem 0 .2rem; border: 1px solid var(--border-color-primary); }
+.vlad-bar { position: relative; height: 12px; border-radius: 6px; margin: .5rem 0 .15rem; border: 1px solid var(--border-color-primary); }
 .vlad-bar.vlad-thin { height: 8px; margin: 0; }
 .vlad-bar::after { content: ""; position: absolute; left: 50%; top: -4px; bottom: -4px; width: 2px; background: var(--body-text-color); }
 .vlad-bar i { position: absolute; top: -5px; width: 8px; height: 20px; margin-left: -4px; border-radius: 4px; background: #fff;
   border: 2px solid #18181b; z-index: 1; }
 .vlad-scale { display: flex; justify-content: space-between; font-size: .78rem; color: var(--body-text-color-subdued); }
-.vlad-facts, .vlad-note { margin: .45rem 0 0; font-size: .82rem; color: var(--body-text-color-subdued); }
+.vlad-facts, .vlad-note { margin: .25rem 0 0; font-size: .82rem; color: var(--body-text-color-subdued); }
 .vlad-quiet { color: var(--body-text-color-subdued); font-size: .9rem; margin: .3rem 0; }
 .vlad-legend { padding: 0 .2rem; }
 .vlad-table { overflow-x: auto; } .vlad-table table { width: 100%; border-collapse: collapse; font-size: .88rem; }
@@ -111,7 +113,10 @@ footer .divider { display: none !important; }
   #inspect-left, #inspect-right { display: contents; }
   #inspect-left > *, #inspect-right > * { order: 9; width: 100%; }
   #examples-title, #examples, .form:has(#with-references) { order: 1 !important; }
-  #verdict, #pair, #pair-legend { order: 2 !important; }
+  #verdict, #pair, #pair-legend, #limits { order: 2 !important; }
+  #pair { order: 3 !important; } #pair-legend { order: 4 !important; } #limits { order: 5 !important; }
+  #examples .caption-label { white-space: normal; line-height: 1.15; }
+  .vlad-top p:not(.vlad-model) { display: none; }
   #examples, #examples .grid-wrap { height: 232px !important; }
   #editor { height: 460px !important; }
   #pair, #pair > .wrap { max-height: 380px; }

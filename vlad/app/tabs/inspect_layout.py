@@ -8,7 +8,7 @@ import gradio as gr
 
 from vlad.app import show
 from vlad.app.service import Service
-from vlad.app.style import HEIGHT
+from vlad.app.style import PAIR
 from vlad.app.widgets import limit_slider, paint_input, picture_input
 
 # Told apart with every kind of colour vision (Okabe and Ito), one for each letter that a place can have.
@@ -114,7 +114,7 @@ def _left(service: Service) -> dict[str, Any]:
             label="Examples",
             show_label=False,
             columns=4,
-            height=252,
+            height=248,
             allow_preview=False,
             object_fit="cover",
             buttons=[],
@@ -131,7 +131,7 @@ def _left(service: Service) -> dict[str, Any]:
         picture = picture_input(
             label="Or your own picture",
             sources=["upload", "clipboard", "webcam"],
-            height=300,
+            height=250,
             alt_text="The picture to inspect",
             elem_id="picture",
         )
@@ -200,13 +200,14 @@ def _right() -> dict[str, Any]:
     """What was found."""
     with gr.Column(scale=6, min_width=320, elem_id="inspect-right"):
         verdict = gr.HTML(nothing_yet(), elem_id="verdict")
-        with gr.Row():
-            is_good = gr.Button("This one is good: remember it", size="sm", elem_id="is-good")
-            is_bad = gr.Button("This one is bad: find its like", size="sm", elem_id="is-bad")
+        with gr.Row(elem_id="limits"):
+            threshold = limit_slider(step=0.001, label="Threshold", min_width=150, elem_id="threshold")
+            mask_threshold = limit_slider(step=0.001, label="Map threshold", min_width=150, elem_id="map-threshold")
+            opacity = limit_slider(step=0.05, label="Opacity", min_width=150, elem_id="opacity")
         pair = gr.ImageSlider(
             label="Picture | heat map: drag the line",
-            height=HEIGHT,
-            max_height=HEIGHT,
+            height=PAIR,
+            max_height=PAIR,
             type="numpy",
             interactive=False,
             slider_position=15,
@@ -215,12 +216,11 @@ def _right() -> dict[str, Any]:
         )
         legend = gr.HTML(show.legend(0.5), elem_id="pair-legend")
         with gr.Row():
-            threshold = limit_slider(step=0.001, label="Threshold", min_width=150, elem_id="threshold")
-            mask_threshold = limit_slider(step=0.001, label="Map", min_width=150, elem_id="map-threshold")
-            opacity = limit_slider(step=0.05, label="Opacity", min_width=150, elem_id="opacity")
-        with gr.Accordion("Marked places", open=True):
+            is_good = gr.Button("This one is good: remember it", size="sm", elem_id="is-good")
+            is_bad = gr.Button("This one is bad: find its like", size="sm", elem_id="is-bad")
+        table = gr.HTML(elem_id="places")
+        with gr.Accordion("The places on the picture", open=False):
             boxes = gr.AnnotatedImage(label="Marked places", height=300, color_map=_BOX_COLOURS, buttons=["fullscreen"], elem_id="boxes")
-            table = gr.HTML(elem_id="places")
         with gr.Row():
             png = gr.DownloadButton("Heat map (PNG)", size="sm", min_width=120, interactive=False, elem_id="download-png")
             as_json = gr.DownloadButton("Result (JSON)", size="sm", min_width=120, interactive=False, elem_id="download-json")
