@@ -142,7 +142,14 @@ class TestCamera:
             next(iter(Camera("0")))
 
     @pytest.mark.parametrize(
-        ("source", "stem"), [("2", "camera_2"), ("rtsp://user@host/line?key=1", "line"), ("a/b.mp4", "b"), ("http://", "http:")]
+        ("source", "stem"),
+        [
+            ("2", "camera_2"),
+            ("rtsp://user@host/line?key=1", "line"),
+            ("rtsp://anna:secret@line", "line"),
+            ("a/b.mp4", "b"),
+            ("http://", "http:"),
+        ],
     )
     def test_names(self, source, stem):
         assert stem_of(source) == stem

@@ -91,12 +91,11 @@ def watch(
     references to compare the stream with, so it tells of drift from the warm-up alone; `threshold` is for it, a detector has its own."""
     flag = OutlierFlag(warm_up=how.warm_up, window=max(how.warm_up, how.outlier_window), percentile=how.outlier_percentile)
     monitor = DriftMonitor(detector, warm_up=how.warm_up, outliers=flag)
-    switch = how.switch
     density = Density(how.out) if how.out is not None and how.maps else None
     outliers, kept = 0, time.monotonic()
     before: tuple[str, ...] = ()
     with ExitStack() as stack:
-        arriving = _Arriving(how, writer, switch)
+        arriving = _Arriving(how, writer)
         recorder = None if how.video is None else stack.enter_context(Recorder(how.video, rate=arriving.rate))
         if density is not None and how.out is not None:
             stack.callback(lambda: density.save(how.out))  # type: ignore[arg-type]
@@ -139,18 +138,18 @@ class _Arriving:
     """Name, picture and what is known of its file, of what has come since the rows that there are; the end of a stream becomes an error of
     the run."""
 
-    def __init__(self, how: Watching, writer: ResultWriter, switch: Switch) -> None:
-        self._how, self._writer, self._switch = how, writer, switch
+    def __init__(self, how: Watching, writer: ResultWriter) -> None:
+        self._how, self._writer = how, writer
         self._seen = SeenFiles(row["file"] for row in writer.earlier)
         self.frames: Video | Camera | None = None
         self._state: FileState | None = None
         place = Path(how.source)
         if place.is_file():
             self._state = FileState.of(place)
-            self.frames = Video(how.source, skip=self._seen.count(place, self._state), switch=switch)
+            self.frames = Video(how.source, skip=self._seen.count(place, self._state), switch=how.switch)
         elif not place.is_dir():
             options: dict[str, Any] = {"stop_after": how.stop_after, "reconnect_for": how.reconnect_for}
-            self.frames = Camera(how.source, first=self._next_number(), switch=switch, on_news=_tell, **options)
+            self.frames = Camera(how.source, first=self._next_number(), switch=how.switch, on_news=_tell, **options)
 
     @property
     def rate(self) -> float | None:
@@ -161,7 +160,7 @@ class _Arriving:
         source, seen = Path(self._how.source), self._seen
         try:
             if self.frames is None:
-                for arrival in new_pictures(source, seen=seen, stop_after=self._how.stop_after, switch=self._switch):
+                for arrival in new_pictures(source, seen=seen, stop_after=self._how.stop_after, switch=self._how.switch):
                     yield arrival.path, arrival.picture, arrival.file
                 return
             for name, frame in self.frames:

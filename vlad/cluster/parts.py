@@ -13,8 +13,8 @@ from vlad.disk import make_folder, replace_bytes, replace_text
 from vlad.errors import ConfigError
 from vlad.output.rows import COLUMNS
 from vlad.output.tables import TableWriter
+from vlad.untrusted import as_utf8
 
-KINDS = ("parquet", "csv")
 _RUN = "run.json"
 _TEXTS = ("regions", "scores", "image_size", "warnings")  # kept as JSON in a column of their own
 
@@ -116,9 +116,7 @@ def _flat(row: Mapping[str, Any], name: str) -> Any:
     value = row.get(name)
     if name in _TEXTS:
         return None if value is None else json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str):  # a name that is no UTF-8 has no other place in a table
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return value
+    return as_utf8(value) if isinstance(value, str) else value
 
 
 def _read(place: Path) -> dict[str, Any]:

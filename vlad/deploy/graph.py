@@ -20,6 +20,7 @@ from vlad.backbones.timm import TimmBackbone
 from vlad.errors import ConfigError
 from vlad.scoring.association import winclip_map
 from vlad.scoring.base import PATCHES, window_bank
+from vlad.scoring.positioned import near_their_places
 from vlad.scoring.text import score_text
 from vlad.scoring.windows import upsample
 
@@ -183,7 +184,7 @@ class _Gaussian(nn.Module):
 
 
 class _Positioned(nn.Module):
-    """`PositionedBank.matched`, without assignments to slices."""
+    """`PositionedBank.matched`, with the references as one tensor."""
 
     def __init__(self, bank: Any, memory: Any) -> None:
         super().__init__()
@@ -199,18 +200,8 @@ class _Positioned(nn.Module):
         """(P,) of tokens (P, C)."""
         unit, (rows, cols) = F.normalize(tokens, dim=-1), grid
         order = (self.wholes @ F.normalize(unit.mean(0), dim=0)).topk(self.pictures).indices
-        shown = unit.view(rows, cols, -1)
         normal = self.tokens.index_select(0, order).flatten(0, 1).unflatten(1, (rows, cols))  # (K * V, rows, cols, C)
-        best = shown.new_full((rows, cols), -1.0)
-        down_most, right_most = min(self.reach, rows - 1), min(self.reach, cols - 1)
-        for down in range(-down_most, down_most + 1):
-            for right in range(-right_most, right_most + 1):
-                top, bottom, left, end = max(0, -down), max(0, down), max(0, -right), max(0, right)
-                here = shown[top : rows - bottom, left : cols - end]
-                there = normal[:, bottom : rows - top, end : cols - left]
-                cosines = (here[None] * there).sum(-1).amax(0)
-                best = torch.maximum(best, F.pad(cosines, (left, end, top, bottom), value=-1.0))
-        return ((1 - best) / 2).clamp(0, 1).flatten()
+        return near_their_places(unit.view(rows, cols, -1), normal, self.reach)
 
 
 class _Histogram(nn.Module):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vlad.errors import ConfigError
 from vlad.formats.records import Record
 from vlad.output.rows import details_of
+from vlad.untrusted import as_utf8
 
 if TYPE_CHECKING:
     import pandas
@@ -19,7 +20,6 @@ BOX_COLUMNS = (
     "image_path", "image_width", "image_height", "pred_label", "pred_score", "threshold", "left", "top", "right", "bottom", "area", "peak",
     "mean",
 )  # fmt: skip
-INSTALL = "pip install 'vlad-anomaly[formats]'"
 
 
 def boxes(records: Iterable[Record]) -> list[dict[str, Any]]:
@@ -45,8 +45,8 @@ def to_pandas(predictions: Sequence[Prediction]) -> pandas.DataFrame:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, str):  # a name that is no UTF-8 has no other place in a table
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, str):
+        return as_utf8(value)
     return json.dumps(value) if isinstance(value, list) else value
 
 
@@ -59,7 +59,7 @@ def frame(rows: Iterable[dict[str, Any]]) -> pandas.DataFrame:
     try:
         import pandas
     except ImportError as error:
-        raise ConfigError(f"data frames need pandas; {INSTALL}") from error
+        raise ConfigError("data frames need pandas; pip install 'vlad-anomaly[formats]'") from error
     flat = []
     for row in rows:
         values = {key: value for key, value in row.items() if key not in ("scores", "regions", "image_size", "file")}

@@ -16,7 +16,7 @@ from vlad import __version__
 from vlad.disk import replace_text
 from vlad.output import charts
 from vlad.output.rows import read_rows
-from vlad.untrusted import cleaned
+from vlad.untrusted import as_utf8, cleaned
 
 FILE = "report.html"
 _MOST, _NEAREST, _FAILURES = 48, 12, 40  # anomalous pictures, normal ones near the threshold, and unreadable ones that are shown
@@ -191,7 +191,7 @@ def _decoded(place: Path) -> np.ndarray | None:
 
 
 def _plain(text: str) -> str:
-    return cleaned(text.encode("utf-8", "backslashreplace").decode("utf-8"))  # names that are no UTF-8 stay apart
+    return cleaned(as_utf8(text))
 
 
 def _template() -> Any:

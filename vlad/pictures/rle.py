@@ -11,7 +11,6 @@ import numpy as np
 from vlad.errors import ConfigError
 
 _MOST_PIXELS = 100_000_000  # as of pictures
-INSTALL = "pip install 'vlad-anomaly[formats]'"
 
 
 @dataclass(frozen=True)
@@ -97,5 +96,5 @@ def _tool() -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise ConfigError(f"masks of COCO need pycocotools; {INSTALL}") from error
+        raise ConfigError("masks of COCO need pycocotools; pip install 'vlad-anomaly[formats]'") from error
     return mask

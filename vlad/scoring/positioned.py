@@ -26,6 +26,25 @@ NEAREST_PICTURES = 8  # references that a picture is matched with
 REACH = 2  # places of the grid in each direction
 
 
+def near_their_places(shown: Tensor, normal: Tensor, reach: int) -> Tensor:
+    """Distances (P,) in [0, 1], (1 - cos) / 2, of each patch of a picture to the nearest one near its place.
+
+    Args:
+        shown: unit tokens (rows, cols, C) of the picture.
+        normal: unit tokens (K, rows, cols, C) of the references.
+        reach: so many places of the grid in each direction are near.
+    """
+    rows, cols = shown.shape[0], shown.shape[1]
+    best = shown.new_full((rows, cols), -1.0)
+    for down in range(-min(reach, rows - 1), min(reach, rows - 1) + 1):
+        for right in range(-min(reach, cols - 1), min(reach, cols - 1) + 1):
+            top, bottom, left, end = max(0, -down), max(0, down), max(0, -right), max(0, right)
+            here, there = shown[top : rows - bottom, left : cols - end], normal[:, bottom : rows - top, end : cols - left]
+            cosines = torch.einsum("rwc,krwc->krw", here, there).amax(0)
+            best = torch.maximum(best, F.pad(cosines, (left, end, top, bottom), value=-1.0))  # no assignment to a slice: ONNX has none
+    return ((1 - best) / 2).clamp(0, 1).flatten()
+
+
 class PositionedBank:
     """The unit tokens (P, C) of each reference, place by place, and its whole as the unit mean of them.
 
@@ -72,16 +91,7 @@ class PositionedBank:
         unit = F.normalize(tokens, dim=-1)
         rows, cols = grid
         references = torch.cat(self._nearest(unit, rows * cols, without))  # (K, P, C)
-        shown = unit.view(rows, cols, -1)
-        normal = references.view(len(references), rows, cols, -1)
-        best = unit.new_full((rows, cols), -1.0)
-        for down in range(-min(self.reach, rows - 1), min(self.reach, rows - 1) + 1):
-            for right in range(-min(self.reach, cols - 1), min(self.reach, cols - 1) + 1):
-                here = (slice(max(0, -down), rows - max(0, down)), slice(max(0, -right), cols - max(0, right)))
-                there = (slice(max(0, down), rows - max(0, -down)), slice(max(0, right), cols - max(0, -right)))
-                cosines = torch.einsum("rwc,krwc->krw", shown[here], normal[:, there[0], there[1]]).max(0).values
-                best[here] = torch.maximum(best[here], cosines)
-        return ((1 - best) / 2).clamp(0, 1).flatten()
+        return near_their_places(unit.view(rows, cols, -1), references.view(len(references), rows, cols, -1), self.reach)
 
     def _nearest(self, unit: Tensor, places: int, without: int | None) -> list[Tensor]:
         """Tokens (V, P, C) of the nearest references, each with its changed views."""

@@ -32,7 +32,7 @@ _TIMEOUT = 10_000  # milliseconds in which a connection has to open, and a frame
 
 def stem_of(source: str) -> str:
     """How the names of the frames of a video, camera or stream begin."""
-    return f"camera_{source}" if source.isdigit() else Path(source.split("?")[0]).stem or "stream"
+    return f"camera_{source}" if source.isdigit() else Path(without_password(source).split("?")[0]).stem or "stream"
 
 
 class Video:

@@ -23,6 +23,12 @@ def inert(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text
 
 
+def as_utf8(text: str) -> str:
+    """Text whose halves of surrogate pairs, as names that are no UTF-8 have them, are spelt out, so that every table takes it and two such
+    names stay apart."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def cleaned(text: str) -> str:
     """Text without what could steer a terminal or break a file: control characters except line breaks and tabs, marks that turn the
     direction of writing, halves of surrogate pairs."""
