@@ -169,6 +169,16 @@ def test_without_references_a_sample_judges(cluster, small, folder, tmp_path):
     assert {row["threshold_source"] for row in rows if row["pred_score"] is not None} == {"mutual"}
 
 
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_part_takes_names_that_are_no_utf8(tmp_path, kind):
+    parts = Parts(tmp_path, kind, {})
+    row = {"image_path": "a\udcff.png", "pred_score": 0.5, "pred_label": True, "warnings": ["a\udcff.png: small"], "regions": []}
+    parts.write(0, [row, {"image_path": "b.png", "error": "no picture"}])
+    assert parts.verdicts(0) == [(True, False), (None, True)] and parts.verdicts(1) is None
+    parts.place(0).write_bytes(b"damaged")
+    assert not parts.verdicts(0)
+
+
 class TestPaths:
     def test_folders_lists_and_urls_name_the_same(self, folder, tmp_path):
         import pyarrow as pa

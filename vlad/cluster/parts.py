@@ -21,7 +21,7 @@ _TEXTS = ("regions", "scores", "image_size", "warnings")  # kept as JSON in a co
 
 class Parts:
     """The folder of a run: run.json says of what, and parts/ holds the block of each number as part-0000000.parquet or .csv. A part
-    comes into being in one instant and whole, so that what is there is done.
+    comes into being in one instant, so that what is there is whole.
 
     Args:
         out: the folder, made if missing.
@@ -115,7 +115,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _flat(row: Mapping[str, Any], name: str) -> Any:
     value = row.get(name)
     if name in _TEXTS:
-        return None if value is None else json.dumps(value, ensure_ascii=False)
+        return None if value is None else as_utf8(json.dumps(value, ensure_ascii=False))
     return as_utf8(value) if isinstance(value, str) else value
 
 
