@@ -8,16 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
+from PIL import Image
 
 from vlad.app.handlers import checked_class_name
 from vlad.app.notes import quietly
-from vlad.app.show import heat_pair, shrink
-from vlad.app.uploads import uploads_of
+from vlad.app.show import CLOSE, heat_of, is_close, shrink
+from vlad.app.uploads import Upload, uploads_of
 from vlad.errors import ImageReadError
 from vlad.output.tables import TableWriter
 from vlad.pictures.reading import describe_source
@@ -26,10 +28,12 @@ from vlad.together import predict_together
 if TYPE_CHECKING:
     from vlad.app.service import Service
     from vlad.app.visit import Visit
+    from vlad.detector import AnomalyDetector
     from vlad.prediction import Prediction
 
 COLUMNS = ("picture", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds", "error")
-_THUMBNAIL = 360
+_THUMBNAIL, _MAP = 360, 600  # longest sides in pixels, of a thumbnail and of a map that is kept
+OUT_OF_TIME, STOPPED = "stopped at the time limit", "stopped by you"
 _RUN = "of this run"  # in the source of a threshold that followed the batch
 BY_EACH_OTHER = (
     "No good pictures were given, so {} pictures were judged by each other: most are taken to be good, and what stands out is called "
@@ -39,35 +43,89 @@ BY_EACH_OTHER = (
 
 @dataclass(frozen=True)
 class Row:
-    """One picture of a batch: its result with a small heat map uint8 (h, w, 3), or why there is none."""
+    """One picture of a batch.
+
+    Attributes:
+        name: as the visitor knows it.
+        prediction: its result, without the map; None if there is none.
+        thumbnails: small heat maps where they are kept: without outlines, and with the outlines of what is anomalous.
+        map_file: the map (h, w) float16, reduced, where it is kept.
+        error: why there is no result.
+    """
 
     name: str
     prediction: Prediction | None = None
-    heat: np.ndarray | None = field(default=None, repr=False)
+    thumbnails: tuple[Path, Path] | None = field(default=None, repr=False)
+    map_file: Path | None = field(default=None, repr=False)
     error: str = ""
 
+    @property
+    def thumbnail(self) -> Path | None:
+        """That which fits the verdict."""
+        if self.thumbnails is None or self.prediction is None:
+            return None
+        return self.thumbnails[self.prediction.pred_label is not False]
 
-@dataclass
+    @property
+    def is_unsure(self) -> bool:
+        """Whether the verdict may go either way, or there is none."""
+        return self.prediction is not None and (self.prediction.pred_label is None or is_close(self.prediction))
+
+    def at(self, threshold: float, source: str = "user") -> Row:
+        """The row under another threshold, the visitor's own if nothing else is said."""
+        if self.prediction is None or (self.prediction.threshold, self.prediction.threshold_source) == (threshold, source):
+            return self
+        moved = replace(self.prediction, threshold=threshold, threshold_source=source, undecided="")
+        return replace(self, prediction=with_places(moved, self.prediction))
+
+    def with_map(self) -> Prediction:
+        """The result with the map that was kept, at the size of the picture.
+
+        Raises:
+            ImageReadError: it is gone, or none was kept.
+        """
+        if self.prediction is None or self.map_file is None:
+            raise ImageReadError(self.error or "the maps of this batch are not kept; inspect this picture alone")
+        try:
+            small = np.load(self.map_file, allow_pickle=False).astype(np.float32)
+        except OSError as error:
+            raise ImageReadError(f"{self.name}: was deleted after a while; look at the pictures again") from error
+        height, width = self.prediction.image_size
+        whole = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        return with_places(replace(self.prediction, anomaly_map=np.clip(whole, 0, 1)), self.prediction)
+
+
+@dataclass(eq=False)
 class Batch:
     """A batch so far.
 
     Attributes:
         total: pictures in it.
         rows: done so far, in the order given.
-        cut_off: whether the time limit ended it.
+        cut_off: what ended it before all were done, in words; empty if nothing did.
+        beside: good pictures that it was compared with.
     """
 
     total: int
     rows: list[Row] = field(default_factory=list)
-    cut_off: bool = False
+    cut_off: str = ""
+    beside: int = 0
+
+    def at(self, threshold: float, source: str = "user") -> Batch:
+        """The batch under another threshold; the model does not run."""
+        return replace(self, rows=[row.at(threshold, source) for row in self.rows])
+
+    @property
+    def order(self) -> list[int]:
+        """Numbers of the rows with a result, most anomalous first, and last those without a verdict, whose scores may be of another
+        scale."""
+        done = [(number, row.prediction) for number, row in enumerate(self.rows) if row.prediction is not None]
+        return [number for number, one in sorted(done, key=lambda item: (item[1].pred_label is None, -item[1].pred_score))]
 
     @property
     def sorted_rows(self) -> list[Row]:
-        """Those with a result, most anomalous first, and last those without a verdict, whose scores may be of another scale."""
-        done = [row for row in self.rows if row.prediction is not None]
-        return sorted(
-            done, key=lambda row: (row.prediction.pred_label is None, -row.prediction.pred_score) if row.prediction else (True, 0.0)
-        )
+        """The rows in that order."""
+        return [self.rows[number] for number in self.order]
 
     @property
     def failed(self) -> list[Row]:
@@ -107,16 +165,24 @@ class Batch:
         if self.failed:
             parts.append(f"{len(self.failed)} could not be read")
         if self.cut_off:
-            parts.append("stopped at the time limit")
+            parts.append(self.cut_off)
         return ", ".join(parts)
 
     def remarks(self) -> list[str]:
         """What to know about the verdicts."""
-        found = [f"{count} undecided: {reason}" for reason, count in self.undecided.items()]
-        if moved := next((row.prediction for row in self.rows if row.prediction and _RUN in (row.prediction.threshold_source or "")), None):
-            found.insert(0, f"The threshold comes from the {moved.threshold_source}; up to half of them may be bad.")
-        if self.by_each_other:
-            found.insert(0, BY_EACH_OTHER.format(self.by_each_other))
+        results = [row.prediction for row in self.rows if row.prediction is not None]
+        found = [BY_EACH_OTHER.format(self.by_each_other)] if self.by_each_other else []
+        if moved := next((one for one in results if _RUN in (one.threshold_source or "")), None):
+            found.append(f"The threshold comes from the {moved.threshold_source}; up to half of them may be bad.")
+        if self.beside:
+            found.append(f"Compared with {self.beside} good picture{'' if self.beside == 1 else 's'}.")
+        if any(one.threshold_source == "user" for one in results):
+            found.append("The threshold is set by you.")
+        found += [f"{count} undecided: {reason}" for reason, count in self.undecided.items()]
+        if close := sum(is_close(one) for one in results):
+            found.append(f"{close} close call{'s' if close > 1 else ''}: within {CLOSE:.0%} of the threshold.")
+        warned = Counter(warning for one in results for warning in one.warnings)
+        found += [f"{'Every picture' if count == len(results) else f'{count} of them'}: {warning}" for warning, count in warned.items()]
         return found
 
     def to_csv(self) -> str:
@@ -137,30 +203,58 @@ def run_batch(
     class_name: str = "",
     *,
     threshold: float | None = None,
+    keep: Path | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[Batch]:
-    """Inspect pictures and archives as `predict_together` does, with the visitor's references or by each other; yields the batch after each
-    picture. The good pictures of an example are left aside. Between two pictures other visitors get their turn.
+    """Inspect pictures and archives with the visitor's references or by each other; yields the batch after each picture. The good pictures
+    of an example are left aside, because they show the example's product and say nothing of what a batch shows.
 
     Args:
-        on_progress: where pictures are judged by each other, called while they are looked at and compared, before the first result.
+        keep, on_progress: see `look_through`.
 
     Raises:
         ConfigError: no pictures, too many, or an option is out of range.
         BusyError: the model is busy.
     """
-    noun = checked_class_name(class_name) or None
+    detector = service.detector if visit.borrowed else visit.detector
     uploads = uploads_of(paths, service.limits)
-    batch = Batch(len(uploads))
-    turns = _Turns(service)
+    options: dict[str, Any] = {"class_name": class_name, "threshold": threshold, "keep": keep, "on_progress": on_progress}
+    yield from look_through(service, detector, uploads, visit.folder / "batch", **options)
+
+
+def look_through(
+    service: Service,
+    detector: AnomalyDetector,
+    uploads: Sequence[Upload],
+    folder: Path,
+    *,
+    class_name: str = "",
+    threshold: float | None = None,
+    keep: Path | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Batch]:
+    """Inspect pictures as `predict_together` does; yields the batch after each. Between two pictures other visitors get their turn.
+
+    Args:
+        folder: for copies while it lasts; deleted in the end.
+        keep: folder for a thumbnail and a map of each picture, emptied first; None keeps none.
+        on_progress: where pictures are judged by each other, called while they are looked at and compared, before the first result.
+        should_stop: asked between two pictures; what is done by then is kept.
+    """
+    noun = checked_class_name(class_name) or None
+    batch = Batch(len(uploads), beside=len(detector.references))
+    turns = _Turns(service, should_stop)
+    if keep is not None:
+        shutil.rmtree(keep, ignore_errors=True)
+        keep.mkdir(parents=True)
 
     def step(phase: str, done: int, of: int) -> None:
         turns.give_way()
         if on_progress is not None:
             on_progress(phase, done, of)
 
-    # An example's good pictures show the example's product, and say nothing of what a batch shows.
-    detector = (service.detector if visit.borrowed else visit.detector).copy(max_pixels=service.limits.pixels)
+    detector = detector.copy(max_pixels=service.limits.pixels)
     failed: dict[int, ImageReadError] = {}
     sources: list[Any] = []
     try:
@@ -169,7 +263,7 @@ def run_batch(
             if on_progress is not None:
                 on_progress("read", number, len(uploads))
             try:
-                sources.append(upload.as_source(visit.folder))
+                sources.append(upload.as_source(folder))
             except ImageReadError as error:
                 failed[number] = error
         options: dict[str, Any] = {"class_name": noun, "threshold": threshold, "on_error": "return", "on_progress": step}
@@ -180,33 +274,36 @@ def run_batch(
                 batch.rows.append(Row(upload.name, error=str(failed[number])))
             else:
                 with turns:
-                    batch.rows.append(_row(upload.name, next(waiting), next(results)))
+                    place = None if keep is None else keep / f"{number:04d}"
+                    batch.rows.append(_row(upload.name, next(waiting), next(results), place))
             yield batch
-    except _OutOfTime:
-        batch.cut_off = True
+    except _Ended as end:
+        batch.cut_off = str(end)
         yield batch
     finally:
-        shutil.rmtree(visit.folder / "batch", ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-class _OutOfTime(Exception):
-    """The batch took longer than one may."""
+class _Ended(Exception):
+    """The batch took longer than one may, or the visitor wants no more of it."""
 
 
 class _Turns:
     """The turns of a batch at the model. In each of them vlad's warnings are kept quiet, and never between two."""
 
-    def __init__(self, service: Service) -> None:
-        self._service, self._stack = service, ExitStack()
+    def __init__(self, service: Service, should_stop: Callable[[], bool]) -> None:
+        self._service, self._stack, self._should_stop = service, ExitStack(), should_stop
         self._end = time.monotonic() + service.limits.batch_seconds
 
     def check(self) -> None:
         """
         Raises:
-            _OutOfTime: there is no time left.
+            _Ended: there is no time left, or the visitor wants no more.
         """
+        if self._should_stop():
+            raise _Ended(STOPPED)
         if time.monotonic() > self._end:
-            raise _OutOfTime
+            raise _Ended(OUT_OF_TIME)
 
     def __enter__(self) -> None:
         self.check()
@@ -222,14 +319,24 @@ class _Turns:
         self.__enter__()
 
 
-def _row(name: str, source: Any, result: Prediction | ImageReadError) -> Row:
+def _row(name: str, source: Any, result: Prediction | ImageReadError, place: Path | None) -> Row:
+    """The row of a result; thumbnails and map go to files that begin with `place`."""
     try:
         if isinstance(result, ImageReadError):
             raise result
+        if place is None:
+            return Row(name, _without_arrays(result))
         picture = result.image
     except ImageReadError as error:  # it went while others were looked at
         return Row(name, error=f"{name}: {str(error).removeprefix(f'{describe_source(source)}: ')}")
-    return Row(name, _without_arrays(result), shrink(heat_pair(result, picture, 0.5)[1], _THUMBNAIL))
+    thumbnails = place.with_name(f"{place.name}_plain.webp"), place.with_name(f"{place.name}_marked.webp")
+    for path, is_marked in zip(thumbnails, (False, True), strict=True):
+        Image.fromarray(heat_of(result, picture, 0.5, marked=is_marked, max_side=_THUMBNAIL)).save(path, quality=85)
+    map_file = None
+    if result.anomaly_map is not None:
+        map_file = place.with_suffix(".npy")
+        np.save(map_file, shrink(result.anomaly_map, _MAP).astype(np.float16))
+    return Row(name, _without_arrays(result), thumbnails, map_file)
 
 
 def write_csv(visit: Visit, batch: Batch) -> Path:
@@ -248,11 +355,16 @@ def time_left(seconds: float, done: int, total: int) -> str:
 
 def _without_arrays(prediction: Prediction) -> Prediction:
     """With its regions counted, and without map and picture, which for a whole batch would fill the memory."""
-    from dataclasses import replace
+    return with_places(replace(prediction, anomaly_map=None, embedding=None, _read=_gone), prediction)
 
-    light = replace(prediction, anomaly_map=None, embedding=None, _read=_gone)
-    light.__dict__.update(regions=prediction.regions, pred_label=prediction.pred_label)
-    return light
+
+def with_places(prediction: Prediction, looked_at: Prediction) -> Prediction:
+    """The same with the places that were found when its map was there at full size, on which a verdict may hang."""
+    places, label = looked_at._places, None if prediction.threshold is None else prediction.pred_score > prediction.threshold
+    if label and prediction.min_area is not None:
+        label = len(places) > 0
+    prediction.__dict__.update(_places=places, pred_label=label)
+    return prediction
 
 
 def _gone() -> np.ndarray:

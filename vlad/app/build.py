@@ -10,10 +10,11 @@ import gradio as gr
 
 from vlad.app import endpoints
 from vlad.app.guard.errors import in_short
+from vlad.app.guard.streams import Sessions
 from vlad.app.guard.tasks import Begun
-from vlad.app.service import Service
-from vlad.app.tabs import about, ask, batch, calibrate, draw, inspect, prompts
-from vlad.app.visit import Visit
+from vlad.app.service import MODEL_QUEUE, Service
+from vlad.app.tabs import about, ask, batch, bench, draw, inspect, prompts
+from vlad.app.visit import Newcomer, Visit
 
 UNFIT = "This request does not fit the endpoint: upload files first, and give what /gradio_api/info says that it takes."
 _log = logging.getLogger("vlad.app")
@@ -27,27 +28,33 @@ def build_page(service: Service) -> gr.Blocks:
         title="vlad: is something wrong, and where?", analytics_enabled=False, delete_cache=(_SWEEP, limits.idle_seconds)
     ) as page:
         visit = gr.State(None, time_to_live=limits.idle_seconds, delete_callback=_forget)
+        visit.value = Newcomer(service)  # set here, because a state copies what it is made with
         gr.HTML(
             '<header class="vlad-top"><h1>Is something wrong with this picture, and where?</h1>'
             "<p>vlad finds defects without training. Click an example or drop a picture: you get a verdict and a heat map. Better still: "
             f'add a few good pictures.</p><p class="vlad-model">Model: <b>{escape(service.model)}</b></p></header>'
         )
-        with gr.Tab("Inspect", id="inspect"):
-            opening = inspect.build(service, visit)
-        with gr.Tab("Batch", id="batch"):
-            batch.build(service, visit)
-        with gr.Tab("Calibrate", id="calibrate"):
-            calibrate.build(service, visit)
-        with gr.Tab("Draw a defect", id="draw"):
-            draw.build(service)
-        with gr.Tab("Ask", id="ask") as asking:
-            show_picture, inputs, outputs = ask.build(service, visit)
-        with gr.Tab("Prompts", id="prompts"):
-            prompts.build(service, visit)
-        with gr.Tab("About", id="about"):
-            about.build(service)
+        with gr.Tabs(overflow_behavior="wrap", elem_id="tabs") as tabs:
+            with gr.Tab("Inspect", id="inspect"):
+                opening, take_over = inspect.build(service, visit)
+            with gr.Tab("Bench", id="bench") as benching:
+                lay_bench, take = bench.build(service, visit)
+            with gr.Tab("Batch", id="batch"):
+                batch.build(service, visit)
+            with gr.Tab("Draw", id="draw"):
+                draw.build(service)
+            with gr.Tab("Ask", id="ask") as asking:
+                show_picture = ask.build(service, visit)
+            with gr.Tab("Prompts", id="prompts"):
+                prompts.build(service, visit)
+            with gr.Tab("About", id="about"):
+                about.build(service)
         endpoints.build(service)
-        asking.select(show_picture, inputs, outputs, api_visibility="private", concurrency_limit=None, show_progress="hidden")
+        for tab, chosen in ((benching, lay_bench), (asking, show_picture)):
+            tab.select(*chosen, api_visibility="private", concurrency_limit=None, show_progress="hidden")
+        action, needed, filled = take_over
+        taken = take.click(action, needed, filled, api_visibility="private", concurrency_id=MODEL_QUEUE, concurrency_limit=1)
+        taken.success(lambda: gr.Tabs(selected="inspect"), None, tabs, api_visibility="private", show_progress="hidden")
         if opening:
             action, needed, filled, options = opening
             page.load(action, needed, filled, **options)
@@ -58,6 +65,7 @@ def build_page(service: Service) -> gr.Blocks:
     # server and have it read.
     page.has_launched = True
     page.process_api = _worded(page.process_api)
+    page._queue.pending_event_ids_session = Sessions()
     run = page._queue.process_events
     page._queue.process_events = lambda *arguments, **options: Begun(run(*arguments, **options))
     return page

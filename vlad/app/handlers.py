@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from vlad.app.names import own_name
 from vlad.app.notes import noted, quietly
 from vlad.app.show import shrink
 from vlad.app.uploads import SLOW, read_upload, short_name
@@ -100,11 +101,13 @@ def add_references(service: Service, visit: Visit, paths: Sequence[str | Path], 
             f"{len(visit.references) + len(paths)}; choose fewer, or fit a detector on the command line."
         )
     kept, thumbnails, refused = keep_uploads(service, visit.folder / "references", paths)
+    detector = visit.detector.copy()
     with service.turn(), noted() as notes:
         if noun and not visit.references:
-            visit.detector.fit(list(kept), class_name=noun)
+            detector.fit(list(kept), class_name=noun)
         else:
-            visit.detector.add_references(list(kept))
+            detector.add_references(list(kept))
+    visit.detector = detector
     visit.references = (*visit.references, *kept.values())
     visit.thumbnails = (*visit.thumbnails, *thumbnails)
     visit.conversation = None
@@ -129,7 +132,7 @@ def keep_uploads(service: Service, folder: Path, paths: Sequence[str | Path]) ->
         except ImageReadError as error:
             refused.append(str(error))
             continue
-        copy = folder / f"{uuid.uuid4().hex}{Path(path).suffix.lower()[:6]}"
+        copy = folder / own_name(Path(path).name, uuid.uuid4().hex)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if is_slow:  # it is decoded again in a turn at the model, for which others wait
             copy = copy.with_suffix(".png")
@@ -161,12 +164,14 @@ def mark(service: Service, visit: Visit, *, is_good: bool) -> tuple[str, ...]:
     copy = visit.folder / ("references" if is_good else "labels") / f"{uuid.uuid4().hex}.png"
     copy.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(visit.picture).save(copy, compress_level=1)
+    detector = visit.detector.copy()
     with service.turn(), noted() as notes:
         if is_good:
-            visit.detector.add_references([copy])
+            detector.add_references([copy])
         else:
-            visit.detector.calibrate(bad=[copy], add=True)
-        prediction = visit.detector.predict(visit.picture, class_name=visit.class_name or None)
+            detector.calibrate(bad=[copy], add=True)
+        prediction = detector.predict(visit.picture, class_name=visit.class_name or None)
+    visit.detector = detector
     if is_good:
         visit.references = (*visit.references, visit.name)
         visit.thumbnails = (*visit.thumbnails, shrink(visit.picture, _THUMBNAIL))
@@ -185,17 +190,29 @@ def look_at(service: Service, visit: Visit, painted: np.ndarray | None, *, ignor
         ConfigError: nothing is painted, or nothing would be left.
         BusyError: the model is busy.
     """
+    with service.turn(), quietly():
+        fresh = looking(service.detector, visit.detector, painted, ignore=ignore)
+    visit.detector, visit.conversation = fresh, None
+
+
+def looking(base: AnomalyDetector, detector: AnomalyDetector, painted: np.ndarray | None, *, ignore: bool) -> AnomalyDetector:
+    """A detector on the model of `base` that looks only where is painted, or anywhere but there, with the good pictures of `detector`.
+
+    Raises:
+        ConfigError: nothing is painted, or nothing would be left.
+    """
     if painted is not None and not painted.any():
         raise ConfigError("Nothing is painted yet; paint over the picture where to look, or where not to.")
     where: dict[str, Any] = {"roi": None if ignore else painted, "ignore": painted if ignore else None}
-    had = visit.detector.references
-    blank = service.detector.copy()
+    blank = base.copy()
     blank.memory, blank.labels = None, None
     fresh = blank.copy(**where)
-    with service.turn(), quietly():
-        if had:
-            fresh.fit([one.again(service.detector.reader.white_level) if one.path is None else one.path for one in had])
-    visit.detector, visit.conversation = fresh, None
+    if detector.references:
+        white = base.reader.white_level
+        fresh.fit(
+            [one.again(white) if one.path is None else one.path for one in detector.references], class_name=detector.config.class_name
+        )
+    return fresh
 
 
 def look_again(service: Service, visit: Visit) -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+from vlad.app.names import for_visitors
 from vlad.errors import VladWarning
 
 _guard, _inside, _filters = threading.Lock(), 0, ExitStack()
@@ -20,7 +21,7 @@ def noted() -> Iterator[list[str]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", VladWarning)
         yield notes
-    notes += dict.fromkeys(str(item.message) for item in caught if issubclass(item.category, VladWarning))
+    notes += dict.fromkeys(for_visitors(str(item.message)) for item in caught if issubclass(item.category, VladWarning))
 
 
 @contextmanager

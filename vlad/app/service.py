@@ -30,6 +30,9 @@ AT_ONCE = {
 }  # of a queue; between a batch's pictures others have a turn
 
 
+KEPT_REFERENCES = 128  # good pictures of a part on a server with a workspace, whose visitors know each other
+
+
 def without_address(text: str) -> str:
     """Text without the addresses of servers, as visitors may see it."""
     return re.sub(r" at https?://\S+?(?=[,;:]?(\s|$))", "", text)
@@ -109,6 +112,7 @@ class Service:
         limits: of one visitor.
         examples: pictures that can be tried with one click.
         batch: pictures of one product that can be tried as a batch.
+        workspace: folder of the parts that all visitors share; None keeps each visitor's own while the visit lasts.
         folder: where files for download are written; deleted with the service.
     """
 
@@ -117,6 +121,7 @@ class Service:
     limits: Limits = field(default_factory=Limits)
     examples: tuple[Example, ...] = ()
     batch: tuple[Path, ...] = ()
+    workspace: Path | None = None
 
     def __post_init__(self) -> None:
         self._guard = threading.Lock()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from html import escape
 
@@ -25,7 +27,7 @@ _SOURCES = {
 _BARS = 24
 
 
-_CLOSE = 0.05  # share of the threshold within which a verdict is called close
+CLOSE = 0.05  # share of the threshold within which a verdict is called close
 
 
 def verdict_card(prediction: Prediction, *, note: str = "") -> str:
@@ -40,8 +42,9 @@ def verdict_card(prediction: Prediction, *, note: str = "") -> str:
     places = "no place is marked" if not count else f"{count} marked place{'s' if count > 1 else ''}"
     name = [escape(prediction.image_path)] if prediction.image_path else []
     facts = " · ".join([*name, places, f"{prediction.seconds:.2f} s", escape(prediction.model)])
-    if prediction.threshold is not None and abs(prediction.pred_score - prediction.threshold) <= _CLOSE * prediction.threshold:
-        note = f"A close call: the score is within {_CLOSE:.0%} of the threshold. {note}".rstrip()
+    if is_close(prediction):
+        note = f"A close call: the score is within {CLOSE:.0%} of the threshold. {note}".rstrip()
+    note = " ".join([note, *(f"{warning[:1].upper()}{warning[1:]}." for warning in prediction.warnings)]).strip()
     extra = f'<p class="vlad-note">{escape(note)}</p>' if note else ""
     return (
         f'<section class="vlad-card vlad-{kind}" role="status" aria-live="polite"><div class="vlad-head">'
@@ -51,10 +54,15 @@ def verdict_card(prediction: Prediction, *, note: str = "") -> str:
     )
 
 
+def is_close(prediction: Prediction) -> bool:
+    """Whether the score is so near to the threshold that the verdict may go either way."""
+    return prediction.threshold is not None and abs(prediction.pred_score - prediction.threshold) <= CLOSE * prediction.threshold
+
+
 def verdict_line(prediction: Prediction) -> str:
     """The verdict with its numbers, and where the threshold comes from in words for visitors."""
-    numbers, _, source = prediction.verdict.removesuffix(")").rpartition(" (")
-    return f"{numbers}, {_SOURCES.get(source, source)}" if numbers else prediction.verdict
+    found = re.fullmatch(r"(.*threshold \S+) \((.*?)\)(; as a whole .*)?", prediction.verdict)
+    return f"{found[1]}, {_SOURCES.get(found[2], found[2])}{found[3] or ''}" if found else prediction.verdict
 
 
 def waiting_card(headline: str, text: str) -> str:
@@ -112,13 +120,22 @@ def heat_pair(prediction: Prediction, picture: np.ndarray, opacity: float) -> tu
     small = shrink(picture)
     if prediction.anomaly_map is None:
         return small, small
-    threshold = 0.5 if prediction.mask_threshold is None else prediction.mask_threshold
-    mask = None if prediction.pred_label is False else prediction.pred_mask
-    look = None if prediction.roi is None else prediction.roi.mask(prediction.image_size)
-    heat = draw_heat(picture, prediction.anomaly_map, threshold=threshold, mask=mask, look=look, opacity=opacity, max_side=MAX_SIDE)
+    heat = heat_of(prediction, picture, opacity, marked=prediction.pred_label is not False)
     if heat.shape != small.shape:  # a thumbnail was enlarged for its outlines
         small = cv2.resize(small, (heat.shape[1], heat.shape[0]), interpolation=cv2.INTER_CUBIC)
     return small, heat
+
+
+def heat_of(prediction: Prediction, picture: np.ndarray, opacity: float, *, marked: bool, max_side: int = MAX_SIDE) -> np.ndarray:
+    """The picture with its heat, uint8 (h, w, 3), with or without the outlines of what is above the map's threshold."""
+    if prediction.anomaly_map is None:
+        return shrink(picture, max_side)
+    threshold = 0.5 if prediction.mask_threshold is None else prediction.mask_threshold
+    mask = None
+    if marked and prediction.mask_threshold is not None:
+        mask = replace(prediction, threshold=None).pred_mask  # that of the map alone, whatever the score says
+    look = None if prediction.roi is None else prediction.roi.mask(prediction.image_size)
+    return draw_heat(picture, prediction.anomaly_map, threshold=threshold, mask=mask, look=look, opacity=opacity, max_side=max_side)
 
 
 def boxes_of(picture: np.ndarray, places: Sequence[Place]) -> tuple[np.ndarray, list[tuple[tuple[int, int, int, int], str]]]:
@@ -141,7 +158,7 @@ def shrink(picture: np.ndarray, max_side: int = MAX_SIDE) -> np.ndarray:
     return cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
 
 
-def histogram(scores: Sequence[float], threshold: float | None) -> str:
+def histogram(scores: Sequence[float], threshold: float | None, *, what: str = "score") -> str:
     """How many pictures have which score, with the threshold on it, as a drawing that follows light and dark."""
     if not scores:
         return '<p class="vlad-quiet">No picture could be inspected.</p>'
@@ -172,7 +189,7 @@ def histogram(scores: Sequence[float], threshold: float | None) -> str:
     return (
         f'<svg class="vlad-histogram" viewBox="0 0 600 130" role="img" aria-label="{label}">{"".join(bars)}{line}'
         f'<line class="vlad-axis" x1="0" x2="600" y1="110.5" y2="110.5"/><text x="0" y="126">0</text>'
-        f'<text x="300" y="126" text-anchor="middle">score</text><text x="600" y="126" text-anchor="end">{span:.2f}</text></svg>'
+        f'<text x="300" y="126" text-anchor="middle">{escape(what)}</text><text x="600" y="126" text-anchor="end">{span:.2f}</text></svg>'
     )
 
 

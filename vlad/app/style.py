@@ -92,6 +92,10 @@ CSS = """
 .vlad-histogram .vlad-good-bar { fill: #0d9488; } .vlad-histogram .vlad-bad-bar { fill: #ea580c; }
 .vlad-histogram .vlad-limit { stroke: var(--body-text-color); stroke-width: 2; stroke-dasharray: 5 3; }
 .vlad-histogram .vlad-axis { stroke: var(--border-color-primary); }
+.vlad-bench { border-left: 4px solid #7c3aed; padding: .1rem .8rem; min-height: 2.9rem; } .vlad-bench p { margin: 0; line-height: 1.45; }
+.vlad-stale { color: #c2410c; font-size: .9rem; margin: .3rem 0; } .dark .vlad-stale { color: #fb923c; }
+.vlad-code { font: .86rem/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; padding: .6rem .8rem; margin: 0;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); border-radius: 8px; }
 .vlad-summary { min-height: 3.2rem; } .vlad-summary b { font-size: 1.1rem; }
 .vlad-failed { margin: .4rem 0 0; padding-left: 1.1rem; font-size: .86rem; }
 .vlad-about h2 { margin-top: 1.1rem; } .vlad-about table { border-collapse: collapse; margin: .5rem 0; }
@@ -100,9 +104,12 @@ CSS = """
 footer .divider, footer > span { display: none; }
 #examples .caption-label { inset: auto 0 0 0; max-width: 100%; margin: 0; padding: .1rem .3rem; font-size: .76rem; text-align: center;
   border-radius: 0; }
-#batch-gallery .caption-label { inset: auto 0 0 0; max-width: 100%; margin: 0; padding: .15rem .4rem; font-size: .8rem; white-space: normal;
-  overflow-wrap: anywhere; border-radius: 0; }
-#examples button:focus-visible, #batch-gallery button:focus-visible { outline: 3px solid #f97316; outline-offset: 1px; }
+.vlad-grid .caption-label { inset: auto 0 0 0; max-width: 100%; margin: 0; padding: .1rem .35rem; font-size: .74rem; line-height: 1.3;
+  white-space: pre; overflow: hidden; text-overflow: ellipsis; border-radius: 0; }
+#examples button:focus-visible, .vlad-grid button:focus-visible { outline: 3px solid #f97316; outline-offset: 1px; }
+#bench-head { padding: 0; margin: -6px 0; } #bench-only .wrap { flex-wrap: nowrap; gap: 4px; }
+#bench-only label { padding: 4px 7px; font-size: .8rem; }
+#bench-found .vlad-histogram { max-height: 178px; }
 .grid-container { grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
 footer .divider { display: none !important; }
 @media (max-width: 640px) {
@@ -120,7 +127,7 @@ footer .divider { display: none !important; }
   #examples, #examples .grid-wrap { height: 232px !important; }
   #editor { height: 460px !important; }
   #pair, #pair > .wrap { max-height: 380px; }
-  #batch-gallery .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
+  .vlad-grid .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
   .vlad-top h1 { font-size: 1.3rem; }
   .vlad-card { padding: .8rem; } .vlad-head h2 { font-size: 1.15rem; }
 }

@@ -6,6 +6,8 @@ import contextlib
 import importlib.util
 import os
 import signal
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,6 +45,15 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep the parts of the tab Bench in this folder, for everybody who uses this server.  [default: each visitor's own, while "
+            "the page is open]",
+            show_default=False,
+        ),
+    ] = None,
     prompts: options.Prompts = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -62,6 +73,7 @@ def demo(
 
     \b
     vlad demo
+    vlad demo --workspace parts
     vlad demo --model models/nut --port 8000
     vlad demo --allow-host parts.example.com
     VLAD_DEMO_AUTH=anna:secret vlad demo --host 0.0.0.0
@@ -87,7 +99,8 @@ def demo(
         typer.echo(f"note: port {port} is taken, so this is port {taken}", err=True)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     from vlad.app.examples import find_example_batch, find_examples
-    from vlad.app.service import Limits, Service
+    from vlad.app.service import KEPT_REFERENCES, Limits, Service
+    from vlad.disk import make_folder
     from vlad.vlm.backends import load_vlm
 
     backend = load_vlm(vlm)
@@ -97,7 +110,11 @@ def demo(
     white = detector.reader.white_level  # that of a saved detector holds for its visitors too
     # A detector of nuts has nothing to say of leather.
     examples, batch = (find_examples(), find_example_batch()) if detector.memory is None else ((), ())
-    service = Service(detector, backend, Limits(pixels=max_pixels, white_level=white), examples, batch)
+    limits = Limits(pixels=max_pixels, white_level=white)
+    if workspace is not None:
+        make_folder(workspace, "--workspace needs")
+        limits = replace(limits, references=KEPT_REFERENCES)
+    service = Service(detector, backend, limits, examples, batch, workspace)
     address = f"http://[{host}]:{taken}" if ":" in host else f"http://{host}:{taken}"
     typer.echo("starting ...", err=True)
     if hasattr(signal, "SIGHUP"):  # the terminal was closed: end as with Ctrl-C, so that uploads are deleted

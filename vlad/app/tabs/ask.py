@@ -64,14 +64,13 @@ def build(service: Service, visit: gr.State) -> tuple[Any, list[Any], list[Any]]
                 )
                 send = gr.Button("Ask", variant="primary", scale=1, min_width=90, elem_id="ask")
 
-    def current_picture(current: Visit | None, history: list[Any]) -> list[Any]:
-        if current is None or current.picture is None or current.prediction is None:
+    def current_picture(current: Visit, history: list[Any]) -> list[Any]:
+        if current.picture is None or current.prediction is None:
             return [None, []]
         keep = gr.skip() if current.conversation is not None else []
         return [_marked(current.picture, current.prediction), keep]
 
-    def answer(current: Visit | None, text: str, history: list[Any]) -> Iterator[list[Any]]:
-        current = current or Visit.begin(service)
+    def answer(current: Visit, text: str, history: list[Any]) -> Iterator[list[Any]]:
         asked = [] if current.conversation is None else [*history]
         asked.append({"role": "user", "content": escape(text, quote=False)})  # the chat shows HTML, sanitised, even with Markdown off
         picture, prediction, marked = current.picture, current.prediction, None

@@ -1,15 +1,23 @@
-"""Inspect: one picture, a verdict in words, the heat map, and a threshold that can be moved."""
+"""Inspect: one picture, a verdict in words, the heat map, and a threshold that can be moved.
 
-import functools
+What is sent to the browser carries a seal, which comes back with every event: what the picture's result rests on, and the number of the
+sending. So an event that was meant for another result than the one that is there does nothing but show that one, and a page on which two
+answers arrived in another order than they were sent is told anew.
+"""
+
+import inspect
 from collections.abc import Callable, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from vlad.app.service import AT_ONCE, MODEL_QUEUE, Service
-from vlad.app.tabs.inspect_actions import Actions
-from vlad.app.tabs.inspect_layout import FILES, GOOD, LOADED, RESULT, Updates, lay_out
+from vlad.app.tabs.inspect_actions import Actions, again, whole
+from vlad.app.tabs.inspect_layout import STATE, Updates, lay_out
+from vlad.app.visit import Visit
 from vlad.app.widgets import guarded
+from vlad.errors import VladError
 
 _ALONE: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": AT_ONCE[MODEL_QUEUE], "api_visibility": "private"}
 _QUICK: dict[str, Any] = {
@@ -18,60 +26,88 @@ _QUICK: dict[str, Any] = {
     "show_progress": "hidden",
     "trigger_mode": "always_last",
 }
+_CONTROLS = ("with_references", "threshold", "mask_threshold")  # what the visitor moves, and a refused action leaves moved
 
 
-def build(service: Service, visit: gr.State) -> list[Any]:
-    """The tab's components and events; returns what to run when the page opens: function, inputs and outputs."""
+def build(service: Service, visit: gr.State) -> tuple[list[Any], tuple[Any, list[Any], list[Any]]]:
+    """The tab's components and events; returns what to run when the page opens, and when a picture of the bench is opened here: function,
+    inputs and outputs."""
     layout, actions = lay_out(service, visit), Actions(service)
+    told, sealed = layout.parts(*STATE), layout.parts("visit", "opacity", "seal")
 
-    def wired(action: Callable[..., Updates], inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, list[Any], list[Any]]:
-        """Function, inputs and outputs of an event."""
-        return _listed(action, outputs), layout.parts(*inputs), layout.parts(*outputs)
+    def on(event: Any, action: Callable[..., Updates], inputs: Sequence[str], **options: Any) -> None:
+        """The action as an event, after which the page is looked over."""
+        call = _sealed(action, is_quick=options.get("concurrency_id") is None)
+        done = event(call, layout.parts("visit", *inputs, "opacity", "seal"), told, **options)
+        done.then(_sealed(actions.look_over, is_quick=True), sealed, told, **_QUICK)
 
     waiting: dict[str, Any] = {"show_progress_on": layout.parts("verdict", "pair"), **_ALONE}
-    of_picture, of_example, limits = (
-        ("visit", "picture", "class_name", "opacity"),
-        ("visit", "with_references", "opacity"),
-        ("visit", "threshold", "mask_threshold", "opacity"),
-    )
-    filled = (*RESULT, *GOOD)
-    layout.picture.input(*wired(actions.arrived, of_picture, filled), scroll_to_output=True, **waiting)
-    layout.again.click(*wired(actions.inspect, of_picture, filled), scroll_to_output=True, **waiting)
-    layout.class_name.submit(*wired(actions.inspect, of_picture, filled), **waiting)
-    layout.picture.clear(*wired(actions.forget_picture, ("visit", "picture"), RESULT), **_QUICK)
-    layout.examples.select(*wired(actions.example, of_example, LOADED), scroll_to_output=True, trigger_mode="always_last", **waiting)
-    layout.with_references.input(*wired(actions.again_beside, of_example, LOADED), **waiting)
-    layout.add.upload(
-        *wired(actions.add_references, ("visit", "add", "picture", "class_name", "opacity"), filled),
-        show_progress_on=layout.parts("count", "verdict"),
-        **_ALONE,
-    )
-    layout.clear.click(*wired(actions.clear_references, of_picture, filled), show_progress_on=layout.parts("verdict"), **_ALONE)
-    for slider, move in ((layout.threshold, actions.move_threshold), (layout.mask_threshold, actions.move_mask_threshold)):
-        moved = slider.input(*wired(move, limits, RESULT), **_QUICK)
-        moved.then(*wired(actions.renew_files, ("visit",), FILES), **{**_QUICK, "concurrency_limit": 2})
+    of_verdict: dict[str, Any] = {"show_progress_on": layout.parts("verdict"), **_ALONE}
+    of_picture = ("picture", "class_name")
+    on(layout.picture.input, actions.arrived, of_picture, scroll_to_output=True, **waiting)
+    on(layout.again.click, actions.inspect, of_picture, scroll_to_output=True, **waiting)
+    on(layout.class_name.submit, actions.inspect, of_picture, **waiting)
+    on(layout.picture.clear, lambda current, path, opacity: actions.forget_picture(current, path), ("picture",), **_ALONE)
+    on(layout.examples.select, actions.example, ("with_references",), scroll_to_output=True, trigger_mode="always_last", **waiting)
+    on(layout.with_references.input, actions.again_beside, ("with_references",), trigger_mode="always_last", **waiting)
+    on(layout.add.upload, actions.add_references, ("add", *of_picture), show_progress_on=layout.parts("count", "verdict"), **_ALONE)
+    on(layout.clear.click, actions.clear_references, of_picture, **of_verdict)
+    for slider, name, move in (
+        (layout.threshold, "threshold", actions.move_threshold),
+        (layout.mask_threshold, "mask_threshold", actions.move_mask_threshold),
+    ):
+        moved = slider.input(_sealed(move, is_quick=True), layout.parts("visit", name, "opacity", "seal"), told, **_QUICK)
+        moved.then(_sealed(actions.renew_files, is_quick=True), sealed, told, **{**_QUICK, "concurrency_limit": 2})
     for button, action in ((layout.is_good, actions.mark_good), (layout.is_bad, actions.mark_bad)):
-        button.click(*wired(action, ("visit", "opacity"), filled), show_progress_on=layout.parts("verdict"), **_ALONE)
-    painted = ("visit", "where", "where_mode", "opacity")
-    layout.where_take.click(*wired(actions.paint_on_it, ("visit",), ("where",)), **_QUICK)
-    layout.where_use.click(*wired(actions.look_there, painted, (*filled, "where_said")), show_progress_on=layout.parts("verdict"), **_ALONE)
-    layout.where_everywhere.click(
-        *wired(actions.look_everywhere, ("visit", "opacity"), (*filled, "where", "where_said")),
-        show_progress_on=layout.parts("verdict"),
-        **_ALONE,
-    )
-    layout.opacity.input(*wired(actions.fade, ("visit", "opacity"), ("pair",)), **_QUICK)
-    if not service.examples:
-        return []
-    return [*wired(actions.first, ("visit", "opacity"), LOADED), {**waiting, "show_progress": "minimal"}]
+        on(button.click, action, (), **of_verdict)
+    on(layout.where_take.click, actions.paint_on_it, (), **_QUICK)
+    on(layout.where_use.click, actions.look_there, ("where", "where_mode"), **of_verdict)
+    on(layout.where_everywhere.click, actions.look_everywhere, (), **of_verdict)
+    on(layout.opacity.input, actions.fade, (), **_QUICK)
+    opening: list[Any] = []
+    if service.examples:
+        opening = [_sealed(actions.first, is_quick=False), sealed, told, {**waiting, "show_progress": "minimal"}]
+    return opening, (_sealed(actions.take_over, is_quick=False), sealed, told)
 
 
-def _listed(action: Callable[..., Updates], outputs: Sequence[str]) -> Callable[..., Any]:
-    """The action as Gradio calls it: one value for each output, or the value itself."""
+def _sealed(action: Callable[..., Updates], *, is_quick: bool) -> Callable[..., Any]:
+    """The action as Gradio calls it, with opacity and seal as its last inputs: one value for each output.
 
-    @functools.wraps(action)
-    def call(*arguments: Any) -> Any:
-        values = action(*arguments).values(outputs)
-        return values if len(values) > 1 else values[0]
+    A quick one is passed over while another one is at work, which will tell the page all there is, and where it was meant for another
+    result; one that fails changes nothing.
+    """
 
+    def call(current: Visit, *values: Any) -> list[Any]:
+        *given, seal = values
+        opacity = next(value for value in reversed(given) if isinstance(value, (int, float)) and not isinstance(value, bool))
+        if not current.lock.acquire(blocking=not is_quick):
+            return Updates().values(STATE)
+        try:
+            in_step, basis = seal == current.seal or not current.sent, seal.partition(".")[0]
+            if is_quick and current.sent and basis != str(current.basis):
+                updates = Updates(visit=current)
+            else:
+                updates = _carried_out(action, current, given, opacity)
+            if not in_step:
+                updates = updates.over(again(current, opacity))
+            if updates.is_something:
+                current.sent += 1
+                updates.seal = current.seal
+        finally:
+            current.lock.release()
+        return updates.values(STATE)
+
+    call.__annotations__ = dict(getattr(action, "__annotations__", {}))  # by which Gradio knows what else to hand over
+    parameters = [*inspect.signature(action).parameters.values(), inspect.Parameter("seal", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return guarded(call)
+
+
+def _carried_out(action: Callable[..., Updates], current: Visit, given: Sequence[Any], opacity: float) -> Updates:
+    try:
+        with current.as_before_if_it_fails():
+            return action(current, *given)
+    except VladError as error:
+        gr.Warning(escape(str(error), quote=False), title="Please check", duration=12)
+        now = whole(current, opacity, is_new=False)
+        return Updates(visit=current, **{name: getattr(now, name) for name in _CONTROLS})

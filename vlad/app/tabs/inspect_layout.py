@@ -1,7 +1,7 @@
 """How the tab Inspect looks: its parts by name, and what may change of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import gradio as gr
@@ -15,9 +15,10 @@ from vlad.app.widgets import limit_slider, paint_input, picture_input
 _BOX_COLOURS = dict(zip("ABCDEFGH", ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#0072b2", "#d55e00", "#999999"), strict=True))
 
 FILES = ("png", "as_json", "raw")
-RESULT = ("visit", "verdict", "pair", "legend", "boxes", "table", "threshold", "mask_threshold", *FILES)
-GOOD = ("count", "gallery")
-LOADED = (*RESULT, "picture", "class_name", "examples", *GOOD, "where_said")
+STATE = (
+    "visit", "seal", "verdict", "pair", "legend", "boxes", "table", "threshold", "mask_threshold", *FILES, "picture", "class_name",
+    "examples", "with_references", "count", "gallery", "where", "where_said",
+)  # fmt: skip
 LOOK_THERE, NOT_THERE = "Look only where I painted", "Do not look where I painted"
 STAYS: Any = object()  # in place of a new value
 
@@ -27,6 +28,7 @@ class Layout:
     """The parts of the tab that do something; those of the same name in `Updates` are changed by it."""
 
     visit: gr.State
+    seal: gr.Textbox
     examples: gr.Gallery
     with_references: gr.Checkbox
     picture: gr.Image
@@ -66,6 +68,7 @@ class Updates:
     """New values of parts; one that is not given stays as it is."""
 
     visit: Any = STAYS
+    seal: Any = STAYS
     verdict: Any = STAYS
     pair: Any = STAYS
     legend: Any = STAYS
@@ -79,6 +82,7 @@ class Updates:
     picture: Any = STAYS
     class_name: Any = STAYS
     examples: Any = STAYS
+    with_references: Any = STAYS
     count: Any = STAYS
     gallery: Any = STAYS
     where: Any = STAYS
@@ -90,6 +94,16 @@ class Updates:
             setattr(self, name, STAYS)
         return self
 
+    @property
+    def is_something(self) -> bool:
+        """Whether there is anything new."""
+        return any(getattr(self, part.name) is not STAYS for part in fields(self))
+
+    def over(self, whole: "Updates") -> "Updates":
+        """These, and what is not among them from the whole."""
+        given = {part.name: getattr(self, part.name) for part in fields(self)}
+        return replace(whole, **{name: value for name, value in given.items() if value is not STAYS})
+
     def values(self, names: Sequence[str]) -> list[Any]:
         """In the order of an event's outputs, which must have room for all that is new."""
         lost = [part.name for part in fields(self) if part.name not in names and getattr(self, part.name) is not STAYS]
@@ -100,8 +114,9 @@ class Updates:
 
 def lay_out(service: Service, visit: gr.State) -> Layout:
     """Make the parts, in the tab that is open."""
+    seal = gr.Textbox("", visible="hidden", label="seal", elem_id="inspect-seal")
     with gr.Row(equal_height=False, elem_id="inspect-row"):
-        return Layout(visit=visit, **_left(service), **_right())
+        return Layout(visit=visit, seal=seal, **_left(service), **_right())
 
 
 def _left(service: Service) -> dict[str, Any]:
@@ -166,7 +181,7 @@ def _left(service: Service) -> dict[str, Any]:
 def _where(service: Service) -> dict[str, Any]:
     """Where to look, painted on a picture."""
     with gr.Accordion("Where to look (optional)", open=False, elem_id="where"):
-        said = gr.HTML(looking_everywhere(), elem_id="where-said")
+        said = gr.HTML(looking(only=False, but=False), elem_id="where-said")
         editor = paint_input(
             None,
             pixels=service.limits.pixels,
@@ -250,8 +265,11 @@ def count_of(names: tuple[str, ...], *, borrowed: bool = False) -> str:
     return f'<p class="vlad-quiet"><b>{len(names)}</b> good picture{"s" if len(names) > 1 else ""} {whose}.</p>'
 
 
-def looking_everywhere() -> str:
-    """What is looked at, in words, where nothing was painted."""
+def looking(*, only: bool, but: bool) -> str:
+    """What is looked at, in words."""
+    if only or but:
+        mode = LOOK_THERE if only else NOT_THERE
+        return f'<p class="vlad-note"><b>{mode}</b>: the rest has no influence on any score, here and in Batch.</p>'
     return '<p class="vlad-quiet">Everywhere. Paint over what counts, or over what does not: a fixture, a label, a reflection.</p>'
 
 

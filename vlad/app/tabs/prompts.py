@@ -36,8 +36,8 @@ def build(service: Service, visit: gr.State) -> None:
             own = _map_image("Heat map with your sentences", "own-map")
     gr.HTML(show.legend(0.5))
 
-    def run(current: Visit | None, good: str, bad: str) -> list[Any]:
-        if current is None or current.picture is None:
+    def run(current: Visit, good: str, bad: str) -> list[Any]:
+        if current.picture is None:
             raise ConfigError("There is no picture yet; inspect one in the tab Inspect first.")
         found = wording.compare_words(service, current.picture, current.class_name, good, bad)
         say(found.notes)

@@ -1,8 +1,7 @@
-"""Corrections, labels and where to look on the page, without a server."""
+"""Corrections and where to look in the tab Inspect, without a server."""
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,12 @@ import pytest
 from PIL import Image
 
 from vlad import AnomalyDetector
-from vlad.app import handlers, labelling, show
+from vlad.app import handlers, show
 from vlad.app.service import Limits, Service
 from vlad.app.tabs.inspect_actions import Actions
 from vlad.app.tabs.inspect_layout import LOOK_THERE, NOT_THERE, STAYS
 from vlad.app.visit import Visit
-from vlad.errors import ConfigError, ImageReadError
+from vlad.errors import ConfigError
 from vlad.synthetic import ProductLine
 
 
@@ -52,45 +51,6 @@ def compared(service, visit, files):
     return visit
 
 
-def test_good_and_bad_pictures_set_the_threshold(service, compared, files):
-    good, bad = sorted(files.glob("good_[4-7].png")), sorted(files.glob("bad_*.png"))
-    told = labelling.calibrate(service, compared, good, bad, "No miss")
-    labels = labelling.labels_of(compared)
-    assert told.refused == () and labels.misses.count == 0 and len(labels.anomalous) == 3
-    assert handlers.inspect(service, compared, bad[0]).threshold_source == "labels"
-    html = labelling.card(labels, labels.threshold)
-    assert "0 of 3" in html and html.count("vlad-good-bar") >= 1 and "threshold" in html
-    assert "3 of 3" in labelling.card(labels, 1.0) and "4 of the good ones" in labelling.advice(labels, by_words=False)
-
-
-def test_a_threshold_is_kept_as_it_is_or_as_it_was_moved(service, compared, files):
-    labelling.calibrate(service, compared, sorted(files.glob("good_[4-7].png")), [files / "bad_0.png"], "Both errors weigh alike")
-    labels = labelling.labels_of(compared)
-    labelling.keep(compared, round(labels.threshold, 4))
-    assert compared.detector.config.threshold is None
-    labelling.keep(compared, 0.5)
-    assert handlers.inspect(service, compared, files / "bad_0.png").threshold_source == "user"
-    labelling.keep(compared, round(labels.threshold, 4))
-    assert handlers.inspect(service, compared, files / "bad_0.png").threshold_source == "labels"
-    with zipfile.ZipFile(labelling.packed(compared)) as archive:
-        assert {"config.json", "memory.safetensors"} <= set(archive.namelist())
-    assert service.detector.labels is None  # others see nothing of it
-
-
-def test_labels_have_limits_and_bad_files_are_named(service, compared, files, tmp_path):
-    with pytest.raises(ConfigError, match="no pictures yet"):
-        labelling.calibrate(service, compared, [], [], "No miss")
-    with pytest.raises(ConfigError, match="At most 20 pictures"):
-        labelling.calibrate(service, compared, [files / "good_4.png"] * 21, [], "No miss")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
-    with pytest.raises(ImageReadError, match="broken"):
-        labelling.calibrate(service, compared, [tmp_path / "broken.png"], [files / "bad_0.png"], "No miss")
-    told = labelling.calibrate(service, compared, [files / "good_4.png", tmp_path / "broken.png"], [files / "bad_0.png"], "No miss")
-    assert "broken" in told.refused[0] and str(tmp_path) not in told.refused[0]
-    with pytest.raises(ConfigError, match="No pictures are labelled yet"):
-        labelling.labels_of(Visit.begin(service))
-
-
 def test_a_false_alarm_is_remembered_and_a_miss_labelled(service, compared, files):
     handlers.inspect(service, compared, files / "good_4.png")
     before = compared.prediction.pred_score
@@ -120,7 +80,7 @@ def test_what_cannot_be_corrected(service, visit, compared, files):
 def test_where_to_look_is_painted(service, compared, files, mode):
     actions = Actions(service)
     handlers.inspect(service, compared, files / "bad_0.png")
-    value = actions.paint_on_it(compared).where
+    value = actions.paint_on_it(compared, 0.5).where
     painted = value["background"].copy()
     painted[:80] = (34, 211, 238)
     updates = actions.look_there(compared, value | {"composite": painted}, mode, 0.5)
@@ -149,13 +109,11 @@ def test_an_example_starts_afresh(lite, files):
     try:
         visit = Visit.begin(service)
         handlers.add_references(service, visit, sorted(files.glob("good_[0-3].png")))
-        labelling.calibrate(service, visit, [], [files / "bad_0.png"], "No miss")
-        assert Path(visit.detector.references[0].path).is_file()
+        handlers.inspect(service, visit, files / "bad_0.png")
+        handlers.mark(service, visit, is_good=False)
+        assert Path(visit.detector.references[0].path).is_file() and visit.detector.labels is not None
         handlers.inspect_example(service, visit, service.examples[0], with_references=True)
         assert visit.detector.labels is None and visit.prediction.threshold_source == "references"
-        labelling.calibrate(service, visit, sorted(files.glob("good_*.png")), [files / "bad_0.png"], "No miss")
-        assert visit.detector.memory is None and not visit.references  # the example's good pictures say nothing of these
-        assert "words alone" in labelling.advice(visit.detector.labels, by_words=True)
     finally:
         service.close()
 
