@@ -81,8 +81,8 @@ def choose(bench: Bench, name: str) -> None:
     acts.pick(bench, bench.batch.rows[row_of(bench, name)].thumbnail.stem, name)
 
 
-def learn(service: Service, bench: Bench, rule: str = ALIKE) -> list[str]:
-    return next(one for one in list(acts.learn(service, bench, rule)) if isinstance(one, list))
+def learn(service: Service, bench: Bench) -> list[str]:
+    return next(one for one in list(acts.learn(service, bench)) if isinstance(one, list))
 
 
 def test_a_part_is_a_detector_and_another_visitor_goes_on_with_it(service, looked, files):
@@ -196,13 +196,14 @@ def test_the_way_back(service, looked):
 def test_where_to_look_keeps_what_was_labelled(service, looked):
     choose(looked, "bad_2.png")
     acts.correct(looked, False)
-    learn(service, looked, NO_MISS)
+    learn(service, looked)
+    acts.follow_rule(looked, NO_MISS)
     painted = np.zeros((160, 160), bool)
     painted[:80] = True
     acts.look_where(service, looked, painted, ignore=False)
     assert looked.is_stale and looked.part.detector.config.roi is not None
     assert looked.part.detector.labels.asked.max_misses == RULES[NO_MISS]["max_misses"]
-    assert [one["act"] for one in looked.part.detector.history] == ["fit", "label", "look"]
+    assert [one["act"] for one in looked.part.detector.history] == ["fit", "label", "rule", "look"]
     list(acts.look(service, looked, None))
     below = np.load(looked.batch.rows[row_of(looked, "bad_2.png")].map_file)[80:]
     assert not below.any()

@@ -51,7 +51,7 @@ HEAD = """<style>
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
 .gradio-container .main { padding-top: 10px !important; gap: 8px !important; }
 @media (max-width: 640px) {
-  #threshold, #map-threshold, #opacity { min-width: 100% !important; }
+  #threshold, #map-threshold { min-width: 46% !important; }
   .gradio-container { width: 100vw !important; max-width: 100vw !important; min-width: 0 !important; overflow-x: hidden; }
   .gradio-container .main, .gradio-container .wrap, .gradio-container main { min-width: 0 !important; }
   .gradio-container .main { padding-left: 14px !important; padding-right: 14px !important; }
@@ -109,7 +109,7 @@ footer .divider, footer > span { display: none; }
 #examples button:focus-visible, .vlad-grid button:focus-visible { outline: 3px solid #f97316; outline-offset: 1px; }
 #bench-head { padding: 0; margin: -6px 0; } #bench-only .wrap { flex-wrap: nowrap; gap: 4px; }
 #bench-only label { padding: 4px 7px; font-size: .8rem; }
-#bench-found .vlad-histogram { max-height: 178px; }
+#bench-found .vlad-histogram { max-height: 158px; } #batch-histogram .vlad-histogram { max-height: 130px; }
 .grid-container { grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
 footer .divider { display: none !important; }
 @media (max-width: 640px) {
@@ -123,12 +123,21 @@ footer .divider { display: none !important; }
   #verdict, #pair, #pair-legend, #limits { order: 2 !important; }
   #pair { order: 3 !important; } #pair-legend { order: 4 !important; } #limits { order: 5 !important; }
   #examples .caption-label { white-space: normal; line-height: 1.15; }
-  .vlad-top p:not(.vlad-model) { display: none; }
-  #examples, #examples .grid-wrap { height: 232px !important; }
+  .vlad-top p:not(.vlad-model), #opacity, #pair-legend, #places-drawn { display: none !important; }
+  .vlad-top .vlad-model { font-size: .72rem; }
+  #examples, #examples .grid-wrap { height: 118px !important; }
+  #examples .grid-container { grid-template-columns: repeat(8, 84px) !important; overflow-x: auto; }
+  #picture { height: 190px !important; } #picture .image-container { height: 180px !important; }
+  #download-png, #download-json, #download-map { font-size: .74rem; padding: 4px; }
+  .gradio-container { --layout-gap: 8px; --block-padding: 8px 10px; }
+  #tabs > .tab-wrapper button, #bench-steps > .tab-wrapper button { padding: 4px 6px; font-size: .8rem; }
+  #inspect-row, #bench-look-row, #bench-look-row .column { gap: 8px; }
+  #bench-gallery, #bench-gallery .grid-wrap { height: 246px !important; } #bench-files { height: 104px !important; }
+  #bench-pair, #bench-pair > .wrap { max-height: 250px; }
   #editor { height: 460px !important; }
-  #pair, #pair > .wrap { max-height: 380px; }
+  #pair, #pair > .wrap { max-height: 300px; }
   .vlad-grid .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)) !important; }
-  .vlad-top h1 { font-size: 1.3rem; }
+  .vlad-top h1 { font-size: 1.02rem; }
   .vlad-card { padding: .8rem; } .vlad-head h2 { font-size: 1.15rem; }
 }
 @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }

@@ -140,7 +140,12 @@ def _looked(
         if not bench.uploads:
             raise ConfigError("Nothing was looked at yet; choose pictures first.")
     else:
-        uploads = uploads_of(_linked(paths, fresh := bench.folder.with_name(f"looked_{uuid.uuid4().hex[:8]}")), service.limits)
+        fresh = bench.folder.with_name(f"looked_{uuid.uuid4().hex[:8]}")
+        try:
+            uploads = uploads_of(_linked(paths, fresh), service.limits)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
         bench.clear_looks()
         bench.folder, bench.uploads = fresh, uploads
     detector, found = part.detector, Batch(0)
@@ -266,9 +271,7 @@ def correct_all(bench: Bench, is_good: bool) -> None:
         bench.marks.update(dict.fromkeys(order, is_good))
 
 
-def learn(
-    service: Service, bench: Bench, rule: str, *, on_progress: Callable[[str, int, int], None] | None = None
-) -> Iterator[Batch | list[str]]:
+def learn(service: Service, bench: Bench, *, on_progress: Callable[[str, int, int], None] | None = None) -> Iterator[Batch | list[str]]:
     """Learn from the corrections, then look at all pictures again; yields what there is to say, and the batch after each picture.
 
     A false alarm is remembered as a good picture while there is room for it; every other corrected picture counts for the threshold, under
@@ -296,7 +299,7 @@ def learn(
         before, room = part.detector, service.limits.references - len(part.detector.references)
         try:
             with service.turn(), noted() as notes:
-                part.change(lambda fresh: corrected(freed(fresh), good, bad, class_name=part.class_name, room=room, rule=RULES[rule]))
+                part.change(lambda fresh: corrected(freed(fresh), good, bad, class_name=part.class_name, room=room))
         except BaseException:
             for path in kept:
                 path.unlink(missing_ok=True)

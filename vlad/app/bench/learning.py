@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlad.references.memory import Reference
 
 RULES: dict[str, dict[str, Any]] = {
+    "What vlad advises": {},  # with few bad ones that of the good ones, lowered to find them
     "Both errors weigh alike": {"cost_ratio": 1.0},
     "No false alarm": {"max_false_alarms": 0.0},
     "No miss": {"max_misses": 0.0},
@@ -62,14 +63,12 @@ def corrected(
     *,
     class_name: str,
     room: int,
-    rule: dict[str, Any],
 ) -> AnomalyDetector:
     """Told of good pictures, each with whether it was called anomalous, and of bad ones.
 
     Args:
         class_name: noun for the first good pictures; may be empty.
         room: so many more good ones may be remembered; the rest counts for the threshold alone.
-        rule: of the threshold, where pictures are labelled for the first time.
     """
     by_hash: dict[str, Reference] = {one.sha256: one for one in detector.references}
     labelled = set() if detector.labels is None else {one.picture.sha256 for one in detector.labels.pictures}
@@ -81,7 +80,7 @@ def corrected(
         detector = with_good(detector, remembered, class_name)
     counted = [path for path, _ in good if path not in remembered or hashes[path] in labelled]
     if counted or bad:
-        detector.calibrate(counted, list(bad), add=True, **(rule if detector.labels is None and bad else {}))
+        detector.calibrate(counted, list(bad), add=True)
     return detector
 
 

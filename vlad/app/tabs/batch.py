@@ -31,7 +31,7 @@ def build(service: Service, visit: gr.State) -> None:
                 label=f"Up to {limits.pictures} pictures, or a zip file",
                 file_count="multiple",
                 file_types=["image", ".zip"],
-                height=150,
+                height=140,
                 elem_id="batch-files",
             )
             class_name = gr.Textbox(label="What they show (optional)", placeholder="a noun, such as metal nut", max_lines=1)
@@ -41,19 +41,23 @@ def build(service: Service, visit: gr.State) -> None:
                     f"Try {len(service.batch)} gears", visible=bool(service.batch), elem_id="batch-examples", min_width=120
                 )
             summary = gr.HTML(summary_html("No batch yet", "Choose files and press Inspect all."), elem_id="batch-summary")
-            chart = gr.HTML(elem_id="batch-histogram")
-            threshold = limit_slider(step=0.001, label="Threshold", interactive=False, elem_id="batch-threshold")
-            table = gr.DownloadButton("Table (CSV)", size="sm", interactive=False, elem_id="batch-csv")
             gr.HTML(_HOW)
         with gr.Column(scale=7, min_width=320):
+            with gr.Row(equal_height=False):
+                with gr.Column(scale=6, min_width=260):
+                    chart = gr.HTML(elem_id="batch-histogram")
+                with gr.Column(scale=4, min_width=220):
+                    threshold = limit_slider(step=0.001, label="Threshold", interactive=False, elem_id="batch-threshold")
+                    table = gr.DownloadButton("Table (CSV)", size="sm", interactive=False, elem_id="batch-csv")
             gallery = gr.Gallery(
                 label="Most anomalous first",
                 show_label=False,
                 columns=4,
-                height=640,
+                height=500,
                 interactive=False,
                 object_fit="contain",
                 buttons=["fullscreen"],
+                visible=False,  # no empty frame
                 elem_id="batch-gallery",
                 elem_classes="vlad-grid",
             )
@@ -118,7 +122,7 @@ def _found(batch: Batch) -> list[Any]:
         for row in batch.sorted_rows
         if row.prediction is not None
     ]
-    return [_summary(batch, "Done"), show.histogram(batch.scores, batch.threshold), cells]
+    return [_summary(batch, "Done"), show.histogram(batch.scores, batch.threshold), gr.Gallery(value=cells, visible=bool(cells))]
 
 
 def _slider(batch: Batch) -> gr.Slider:

@@ -30,7 +30,7 @@ from vlad.errors import ConfigError, ImageReadError, VladError
 
 _PHASES = {"read": "reading", "look": "looking at", "turn": "turning", "compare": "comparing"}
 _PAINTED = 8  # levels by which paint differs at least from what was under it
-_NEAR = 4  # pictures on either side of the threshold
+_NEAR = 3  # pictures on either side of the threshold
 _CONTROLS = ("parts", "only", "threshold")  # what the visitor moves and the bench may refuse
 SHOWN = (
     "head", "parts", "cards", "good_said", "good", "leave", "summary", "only", "gallery", "verdict", "pair", "learn", "threshold", "found",
@@ -301,7 +301,7 @@ def _of_looks(service: Service, layout: Layout, on: Any, acting: Any, of_list: A
 
     on(layout.look.click, long(look), ("files",), **slow)
     on(layout.again.click, long(lambda current, _, tell: acts.look(service, current.bench, None, on_progress=tell)), ("files",), **slow)
-    on(layout.learn.click, long(lambda current, rule, tell: acts.learn(service, current.bench, rule, on_progress=tell)), ("rule",), **slow)
+    on(layout.learn.click, long(lambda current, _, tell: acts.learn(service, current.bench, on_progress=tell)), ("files",), **slow)
     layout.stop.click(lambda current: current.bench.stop(), [layout.visit], [], **_QUICK)
     on(layout.only.input, acting(lambda current, only: acts.filter_rows(current.bench, only)), ("only",), **_QUICK)
     on(layout.gallery.select, of_list(acts.pick), **_QUICK)

@@ -14,7 +14,7 @@ from vlad.app.tabs.inspect_layout import LOOK_THERE, NOT_THERE
 from vlad.app.widgets import limit_slider, paint_input
 
 STEPS = ("1 Part", "2 Good pictures", "3 Look and correct", "4 Threshold", "5 Keep")
-TALL = 404  # of the gallery of what was found, in pixels
+TALL = 376  # of the gallery of what was found, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Layout:
     all_good: gr.Button
     all_bad: gr.Button
     learn: gr.Button
-    rule: gr.Radio
+    rule: gr.Dropdown
     follow: gr.Button
     threshold: gr.Slider
     keep: gr.Button
@@ -168,9 +168,9 @@ def _look(service: Service) -> dict[str, Any]:
                 elem_id="bench-files",
             )
             with gr.Row():
-                look = gr.Button("Look", variant="primary", min_width=70, elem_id="bench-look")
-                again = gr.Button("Look again", min_width=70, elem_id="bench-again")
-                stop = gr.Button("Stop", min_width=60, elem_id="bench-stop")
+                look = gr.Button("Look", variant="primary", size="md", min_width=60, elem_id="bench-look")
+                again = gr.Button("Look again", size="md", min_width=90, elem_id="bench-again")
+                stop = gr.Button("Stop", size="md", min_width=50, elem_id="bench-stop")
             summary = gr.HTML(view.summary(None), elem_id="bench-summary")
             learn = gr.Button("Learn from corrections", variant="primary", interactive=False, elem_id="bench-learn")
         with gr.Column(scale=4, min_width=280):
@@ -192,15 +192,15 @@ def _look(service: Service) -> dict[str, Any]:
                 all_bad = gr.Button("All of these are bad", size="sm", min_width=100, elem_id="bench-all-bad")
         with gr.Column(scale=5, min_width=300):
             with gr.Row():  # above what changes its height
-                is_good = gr.Button("It is good", size="sm", min_width=90, elem_id="bench-is-good")
-                is_bad = gr.Button("It is bad", size="sm", min_width=90, elem_id="bench-is-bad")
-                unmark = gr.Button("Take that back", size="sm", min_width=90, elem_id="bench-unmark")
-                take = gr.Button("Open in Inspect", size="sm", min_width=90, elem_id="bench-take")
+                is_good = gr.Button("It is good", size="sm", min_width=64, elem_id="bench-is-good")
+                is_bad = gr.Button("It is bad", size="sm", min_width=64, elem_id="bench-is-bad")
+                unmark = gr.Button("Take that back", size="sm", min_width=84, elem_id="bench-unmark")
+                take = gr.Button("To Inspect", size="sm", min_width=70, elem_id="bench-take")
             verdict = gr.HTML(show.waiting_card("No picture yet", "Look at some, then click one."), elem_id="bench-verdict")
             pair = gr.ImageSlider(
                 label="Picture | heat map: drag the line",
-                height=316,
-                max_height=316,
+                height=268,
+                max_height=268,
                 type="numpy",
                 interactive=False,
                 slider_position=15,
@@ -232,22 +232,22 @@ def _threshold() -> dict[str, Any]:
         with gr.Column(scale=4, min_width=300):
             threshold = limit_slider(step=0.0001, label="Move the threshold", elem_id="bench-threshold")
             keep = gr.Button("Keep this threshold", variant="primary", elem_id="bench-keep")
-            rule = gr.Radio(list(RULES), value=next(iter(RULES)), label="Or let it follow from what is labelled", elem_id="bench-rule")
+            rule = gr.Dropdown(list(RULES), value=next(iter(RULES)), label="Or let it follow from what is labelled", elem_id="bench-rule")
             follow = gr.Button("Follow this rule", elem_id="bench-follow")
+            rates = gr.HTML(elem_id="bench-rates")
         with gr.Column(scale=6, min_width=300):
             found = gr.HTML(elem_id="bench-found")
-            rates = gr.HTML(elem_id="bench-rates")
-    near = gr.Gallery(
-        label="Nearest to the threshold, the highest score first",
-        columns=8,
-        height=170,
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        object_fit="cover",
-        elem_id="bench-near",
-        elem_classes="vlad-grid",
-    )
+            near = gr.Gallery(
+                label="Nearest to the threshold, the highest score first",
+                columns=6,
+                height=140,
+                allow_preview=False,
+                interactive=False,
+                buttons=[],
+                object_fit="cover",
+                elem_id="bench-near",
+                elem_classes="vlad-grid",
+            )
     return {"threshold": threshold, "keep": keep, "rule": rule, "follow": follow, "found": found, "rates": rates, "near": near}
 
 

@@ -16,6 +16,7 @@ from vlad.app.widgets import guarded, paint_input
 from vlad.errors import ConfigError
 from vlad.pictures.reading import read_image
 
+_NOTHING = show.waiting_card("Nothing painted yet", "Paint on the part and press Look for it.")
 _COLOURS: list[Any] = ["#2b2b2b", "#7c2d12", "#e5e5e5", "#b91c1c", "#1d4ed8"]
 
 
@@ -44,20 +45,23 @@ def build(service: Service) -> None:
             beside = gr.Checkbox(True, label="Compare with four good pictures of the same product", visible=bool(names))
             look = gr.Button("Look for it", variant="primary", elem_id="draw-look")
         with gr.Column(scale=5, min_width=320):
-            verdict = gr.HTML(show.waiting_card("Nothing painted yet", "Paint on the part and press Look for it."), elem_id="draw-verdict")
+            verdict = gr.HTML(_NOTHING, elem_id="draw-verdict")
             pair = gr.ImageSlider(
                 label="Painted | heat map: drag the line",
                 height=HEIGHT,
                 max_height=HEIGHT,
                 interactive=False,
                 slider_position=15,
+                visible=False,  # no empty frame
                 buttons=["fullscreen"],
                 elem_id="draw-pair",
             )
             legend = gr.HTML(show.legend(0.5))
 
-    def change(part: str) -> EditorValue:
-        return _canvas(next(example.path for name, example in zip(names, good, strict=True) if name == part))
+    def change(part: str) -> list[Any]:
+        """Another part to paint on; what was found on the one before is put away."""
+        canvas = _canvas(next(example.path for name, example in zip(names, good, strict=True) if name == part))
+        return [canvas, _NOTHING, gr.ImageSlider(visible=False)]
 
     def find(value: dict[str, Any] | None, part: str | None, with_references: bool) -> list[Any]:
         if value is None or value.get("background") is None or value.get("composite") is None:
@@ -71,11 +75,13 @@ def build(service: Service) -> None:
         after = finding.after
         return [
             finding_card(finding),
-            show.heat_pair(after, composite, 0.5),
+            gr.ImageSlider(show.heat_pair(after, composite, 0.5), visible=True),
             show.legend(0.5 if after.mask_threshold is None else after.mask_threshold),
         ]
 
-    choice.input(guarded(change), [choice], [editor], api_visibility="private", concurrency_limit=None, show_progress="hidden")
+    choice.input(
+        guarded(change), [choice], [editor, verdict, pair], api_visibility="private", concurrency_limit=None, show_progress="hidden"
+    )
     look.click(
         guarded(find), [editor, choice, beside], [verdict, pair, legend],
         concurrency_id=MODEL_QUEUE, concurrency_limit=1, api_visibility="private", show_progress_on=[verdict, pair],

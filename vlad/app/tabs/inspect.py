@@ -35,9 +35,9 @@ def build(service: Service, visit: gr.State) -> tuple[list[Any], tuple[Any, list
     layout, actions = lay_out(service, visit), Actions(service)
     told, sealed = layout.parts(*STATE), layout.parts("visit", "opacity", "seal")
 
-    def on(event: Any, action: Callable[..., Updates], inputs: Sequence[str], **options: Any) -> None:
+    def on(event: Any, action: Callable[..., Updates], inputs: Sequence[str], *, of_result: bool = False, **options: Any) -> None:
         """The action as an event, after which the page is looked over."""
-        call = _sealed(action, is_quick=options.get("concurrency_id") is None)
+        call = _sealed(action, is_quick=options.get("concurrency_id") is None, of_result=of_result)
         done = event(call, layout.parts("visit", *inputs, "opacity", "seal"), told, **options)
         done.then(_sealed(actions.look_over, is_quick=True), sealed, told, **_QUICK)
 
@@ -59,7 +59,7 @@ def build(service: Service, visit: gr.State) -> tuple[list[Any], tuple[Any, list
         moved = slider.input(_sealed(move, is_quick=True), layout.parts("visit", name, "opacity", "seal"), told, **_QUICK)
         moved.then(_sealed(actions.renew_files, is_quick=True), sealed, told, **{**_QUICK, "concurrency_limit": 2})
     for button, action in ((layout.is_good, actions.mark_good), (layout.is_bad, actions.mark_bad)):
-        on(button.click, action, (), **of_verdict)
+        on(button.click, action, (), of_result=True, **of_verdict)
     on(layout.where_take.click, actions.paint_on_it, (), **_QUICK)
     on(layout.where_use.click, actions.look_there, ("where", "where_mode"), **of_verdict)
     on(layout.where_everywhere.click, actions.look_everywhere, (), **of_verdict)
@@ -70,11 +70,11 @@ def build(service: Service, visit: gr.State) -> tuple[list[Any], tuple[Any, list
     return opening, (_sealed(actions.take_over, is_quick=False), sealed, told)
 
 
-def _sealed(action: Callable[..., Updates], *, is_quick: bool) -> Callable[..., Any]:
+def _sealed(action: Callable[..., Updates], *, is_quick: bool, of_result: bool = False) -> Callable[..., Any]:
     """The action as Gradio calls it, with opacity and seal as its last inputs: one value for each output.
 
-    A quick one is passed over while another one is at work, which will tell the page all there is, and where it was meant for another
-    result; one that fails changes nothing.
+    A quick one is passed over while another one is at work, which will tell the page all there is. A quick one, or one that is about the
+    result that is shown, does nothing where that is no longer the result that is there. One that fails changes nothing.
     """
 
     def call(current: Visit, *values: Any) -> list[Any]:
@@ -84,7 +84,7 @@ def _sealed(action: Callable[..., Updates], *, is_quick: bool) -> Callable[..., 
             return Updates().values(STATE)
         try:
             in_step, basis = seal == current.seal or not current.sent, seal.partition(".")[0]
-            if is_quick and current.sent and basis != str(current.basis):
+            if (is_quick or of_result) and current.sent and basis != str(current.basis):
                 updates = Updates(visit=current)
             else:
                 updates = _carried_out(action, current, given, opacity)

@@ -182,7 +182,11 @@ class Actions:
         return updates
 
     def _with_references(self, current: Visit, path: str | None, noun: str, opacity: float) -> Updates:
-        return whole(current, opacity) if path is None else self.inspect(current, path, noun, opacity)
+        if current.picture is None:
+            return whole(current, opacity) if path is None else self.inspect(current, path, noun, opacity)
+        current.class_name = handlers.checked_class_name(noun)
+        handlers.look_again(self.service, current)
+        return whole(current, opacity)
 
     def _not_inspected(self, current: Visit, path: str, error: VladError) -> Updates:
         """A picture that stands on the page and could not be looked at."""

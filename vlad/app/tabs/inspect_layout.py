@@ -231,15 +231,15 @@ def _right() -> dict[str, Any]:
         )
         legend = gr.HTML(show.legend(0.5), elem_id="pair-legend")
         with gr.Row():
-            is_good = gr.Button("This one is good: remember it", size="sm", elem_id="is-good")
-            is_bad = gr.Button("This one is bad: find its like", size="sm", elem_id="is-bad")
+            is_good = gr.Button("It is good: remember it", size="sm", elem_id="is-good")
+            is_bad = gr.Button("It is bad: find its like", size="sm", elem_id="is-bad")
         table = gr.HTML(elem_id="places")
-        with gr.Accordion("The places on the picture", open=False):
+        with gr.Accordion("The places on the picture", open=False, elem_id="places-drawn"):
             boxes = gr.AnnotatedImage(label="Marked places", height=300, color_map=_BOX_COLOURS, buttons=["fullscreen"], elem_id="boxes")
         with gr.Row():
-            png = gr.DownloadButton("Heat map (PNG)", size="sm", min_width=120, interactive=False, elem_id="download-png")
-            as_json = gr.DownloadButton("Result (JSON)", size="sm", min_width=120, interactive=False, elem_id="download-json")
-            raw = gr.DownloadButton("Raw map (TIFF)", size="sm", min_width=120, interactive=False, elem_id="download-map")
+            png = gr.DownloadButton("Heat map (PNG)", size="sm", min_width=90, interactive=False, elem_id="download-png")
+            as_json = gr.DownloadButton("Result (JSON)", size="sm", min_width=90, interactive=False, elem_id="download-json")
+            raw = gr.DownloadButton("Raw map (TIFF)", size="sm", min_width=90, interactive=False, elem_id="download-map")
     return {
         "verdict": verdict,
         "is_good": is_good,

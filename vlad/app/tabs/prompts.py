@@ -41,7 +41,7 @@ def build(service: Service, visit: gr.State) -> None:
             raise ConfigError("There is no picture yet; inspect one in the tab Inspect first.")
         found = wording.compare_words(service, current.picture, current.class_name, good, bad)
         say(found.notes)
-        drawn = (show.heat_pair(prediction, current.picture, 0.5)[1] for prediction in (found.shipped, found.own))
+        drawn = (gr.Image(show.heat_pair(one, current.picture, 0.5)[1], visible=True) for one in (found.shipped, found.own))
         return [_verdict(found.shipped), _verdict(found.own), *drawn]
 
     compare.click(
@@ -51,7 +51,7 @@ def build(service: Service, visit: gr.State) -> None:
 
 
 def _map_image(label: str, name: str) -> gr.Image:
-    return gr.Image(label=label, height=380, interactive=False, buttons=["fullscreen"], alt_text=label, elem_id=name)
+    return gr.Image(label=label, height=380, visible=False, interactive=False, buttons=["fullscreen"], alt_text=label, elem_id=name)
 
 
 def _verdict(prediction: Any) -> str:
