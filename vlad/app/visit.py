@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from vlad.vlm.inspector import Conversation
 
 
+_OF_OTHERS = ("bench", "batch", "sent", "at_work", "passed_over", "lock")  # what no action of the tab Inspect takes back
+
+
 @dataclass(eq=False)
 class Visit:
     """One visitor.
@@ -49,6 +52,8 @@ class Visit:
         opacity: with which its heat was drawn last.
         basis: counts what the current result rests on: pictures, good pictures, where to look.
         sent: counts what was sent to the browser of the tab Inspect.
+        at_work: whether an action at the model is going on.
+        passed_over: whether another one was passed over meanwhile.
         lock: held by whoever changes what the tab Inspect shows.
     """
 
@@ -71,6 +76,8 @@ class Visit:
     opacity: float | None = None
     basis: int = 0
     sent: int = 0
+    at_work: bool = False
+    passed_over: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     @classmethod
@@ -90,7 +97,7 @@ class Visit:
     @contextmanager
     def as_before_if_it_fails(self) -> Iterator[None]:
         """What an action that fails half-way has changed is taken back."""
-        before = {one.name: getattr(self, one.name) for one in fields(self)}
+        before = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in _OF_OTHERS}
         try:
             yield
         except BaseException:

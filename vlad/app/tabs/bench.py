@@ -6,9 +6,10 @@ shows what was sent last: if it does, only what is new is sent; if not, everythi
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -48,19 +49,25 @@ class Desk:
         self.service = service
         self._guard = threading.Lock()
 
-    def tell(self, visit: Visit, seal: float | None, *anew: str) -> list[Any]:
+    def tell(self, visit: Visit, seal: float | None, *anew: str, in_hand: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
         """What is new since the sending `seal`, in the order of visit, seal and `SHOWN`.
 
         Args:
-            anew: what is sent in any case, because the visitor has changed it.
+            anew: what is sent in any case.
+            in_hand: what the visitor has just moved, and whereto; sent only if it stands elsewhere now.
         """
         bench = visit.bench
         with self._guard:
             in_step = seal == bench.sent
             pieces = self._pieces(visit)
+            stands = {"threshold": pieces["threshold"][0][0], "only": pieces["only"][0], "parts": pieces["parts"][0][1]}
+            moved_on = [name for name, value in in_hand.items() if not _is_same(stands[name], value)]
+            anew = (*anew, *moved_on)
+            held = [name for name in in_hand if name not in moved_on]
             had = bench.sent_keys if in_step else {}
             values = [
-                gr.skip() if name in had and had[name] == key and name not in anew else make() for name, (key, make) in pieces.items()
+                gr.skip() if name in held or (name in had and had[name] == key and name not in anew) else make()
+                for name, (key, make) in pieces.items()
             ]
             if all(name in had and had[name] == pieces[name][0] for name in pieces) and not anew:
                 return [visit, gr.skip(), *values]
@@ -79,7 +86,6 @@ class Desk:
         found = None if batch is None else (bench.batch, bench.moved)
         marks = tuple(sorted(bench.marks.items()))
         open_marks = len(bench.open_marks)
-        labels = {number: _caption(bench, batch, number) for number in order} if batch is not None else {}
         near = _near(bench, order)
         leaving = bench.leaving_out
         packed = bench.packed if bench.packed is not None and bench.packed[0] is (part and part.detector) else None
@@ -100,7 +106,7 @@ class Desk:
         summary = view.summary(batch)
         pieces["summary"] = summary, lambda: summary
         pieces["only"] = bench.only, lambda: bench.only
-        cells = [(str(batch.rows[number].thumbnail), labels[number]) for number in order] if batch is not None else []
+        cells = _cells(bench, batch, order)
         pieces["gallery"] = tuple(cells), lambda: cells
         large = self._large_key(bench, batch)
         card, pair = (large, marks), large[:4] if large else None
@@ -116,7 +122,7 @@ class Desk:
         pieces["found"] = (known, found, marks), lambda: view.charts(bench)
         promise = view.promise(bench)
         pieces["rates"] = promise, lambda: promise
-        close = [(str(batch.rows[number].thumbnail), labels[number]) for number in near] if batch is not None else []
+        close = _cells(bench, batch, near)
         pieces["near"] = tuple(close), lambda: close
         file = None if packed is None else str(packed[1])
         pieces["export"] = file, lambda: gr.DownloadButton(value=file, interactive=file is not None)
@@ -160,10 +166,21 @@ def _clicked(value: Any) -> tuple[str, str]:
         raise ConfigError("This picture is no longer there; choose another one.") from error
 
 
-def _caption(bench: Bench, batch: Batch, number: int) -> str:
-    row = batch.rows[number]
-    assert row.prediction is not None  # only rows with a result are shown
-    return view.caption(row.name, row.prediction.pred_score, row.prediction.pred_label, bench.marks.get(number))
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return abs(one - other) < 1e-4  # the last digit that a slider shows
+    return bool(one == other)
+
+
+def _cells(bench: Bench, batch: Batch | None, numbers: Sequence[int]) -> list[tuple[str, str]]:
+    """Thumbnails and captions of rows."""
+    found = []
+    for number in numbers if batch is not None else ():
+        row = batch.rows[number]
+        assert row.prediction is not None  # only rows with a result are shown
+        said = view.caption(row.name, row.prediction.pred_score, row.prediction.pred_label, bench.marks.get(number))
+        found.append((str(row.thumbnail), said))
+    return found
 
 
 def _near(bench: Bench, order: Sequence[int]) -> list[int]:
@@ -194,10 +211,7 @@ def build(service: Service, visit: gr.State) -> tuple[tuple[Any, list[Any], list
             except VladError as error:
                 gr.Warning(escape(str(error), quote=False), title="Please check", duration=12)
                 anew = _CONTROLS
-            result = desk.tell(current, seal, *anew)
-            if in_hand and not anew:  # the slider in the visitor's hand stands where it stands
-                result[2 + SHOWN.index(in_hand)] = gr.skip()
-            return result
+            return desk.tell(current, seal, *anew, in_hand={in_hand: values[0]} if in_hand else {})
 
         return guarded(call)
 
@@ -277,7 +291,7 @@ def _of_parts(service: Service, layout: Layout, on: Any, acting: Any, of_list: A
         return acts.look_where(service, current.bench, difference > _PAINTED, ignore=mode == NOT_THERE)
 
     model: dict[str, Any] = {"show_progress_on": [layout.head], **_MODEL}
-    on(layout.parts.input, acting(lambda current, name: acts.open_part(service, current.bench, name)), ("parts",), **model)
+    on(layout.parts.input, acting(lambda current, name: acts.open_part(service, current.bench, name), in_hand="parts"), ("parts",), **model)
     make = acting(lambda current, name, noun: acts.make_part(service, current.bench, name, noun))
     on(layout.make.click, make, ("name", "noun"), **_QUICK)
     on(layout.name.submit, make, ("name", "noun"), **_QUICK)
@@ -303,7 +317,7 @@ def _of_looks(service: Service, layout: Layout, on: Any, acting: Any, of_list: A
     on(layout.again.click, long(lambda current, _, tell: acts.look(service, current.bench, None, on_progress=tell)), ("files",), **slow)
     on(layout.learn.click, long(lambda current, _, tell: acts.learn(service, current.bench, on_progress=tell)), ("files",), **slow)
     layout.stop.click(lambda current: current.bench.stop(), [layout.visit], [], **_QUICK)
-    on(layout.only.input, acting(lambda current, only: acts.filter_rows(current.bench, only)), ("only",), **_QUICK)
+    on(layout.only.input, acting(lambda current, only: acts.filter_rows(current.bench, only), in_hand="only"), ("only",), **_QUICK)
     on(layout.gallery.select, of_list(acts.pick), **_QUICK)
     for button, is_good in ((layout.is_good, True), (layout.is_bad, False), (layout.unmark, None)):
         on(button.click, acting(lambda current, said=is_good: acts.correct(current.bench, said)), **_QUICK)

@@ -73,27 +73,31 @@ def build(service: Service, visit: gr.State) -> tuple[list[Any], tuple[Any, list
 def _sealed(action: Callable[..., Updates], *, is_quick: bool, of_result: bool = False) -> Callable[..., Any]:
     """The action as Gradio calls it, with opacity and seal as its last inputs: one value for each output.
 
-    A quick one is passed over while another one is at work, which will tell the page all there is. A quick one, or one that is about the
-    result that is shown, does nothing where that is no longer the result that is there. One that fails changes nothing.
+    A quick one is passed over while one at the model is at work, which then tells the page all there is. A quick one, or one that is about
+    the result that is shown, does nothing where that is no longer the result that is there. One that fails changes nothing.
     """
 
     def call(current: Visit, *values: Any) -> list[Any]:
         *given, seal = values
         opacity = next(value for value in reversed(given) if isinstance(value, (int, float)) and not isinstance(value, bool))
-        if not current.lock.acquire(blocking=not is_quick):
+        if is_quick and current.at_work:
+            current.passed_over = True
             return Updates().values(STATE)
+        current.lock.acquire()
+        current.at_work, current.passed_over = not is_quick, False
         try:
             in_step, basis = seal == current.seal or not current.sent, seal.partition(".")[0]
             if (is_quick or of_result) and current.sent and basis != str(current.basis):
                 updates = Updates(visit=current)
             else:
                 updates = _carried_out(action, current, given, opacity)
-            if not in_step:
+            if not in_step or current.passed_over:
                 updates = updates.over(again(current, opacity))
             if updates.is_something:
                 current.sent += 1
                 updates.seal = current.seal
         finally:
+            current.at_work = False
             current.lock.release()
         return updates.values(STATE)
 
