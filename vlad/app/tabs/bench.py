@@ -174,8 +174,10 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _cells(bench: Bench, batch: Batch | None, numbers: Sequence[int]) -> list[tuple[str, str]]:
     """Thumbnails and captions of rows."""
+    if batch is None:
+        return []
     found = []
-    for number in numbers if batch is not None else ():
+    for number in numbers:
         row = batch.rows[number]
         assert row.prediction is not None  # only rows with a result are shown
         said = view.caption(row.name, row.prediction.pred_score, row.prediction.pred_label, bench.marks.get(number))
