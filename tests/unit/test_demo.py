@@ -463,3 +463,66 @@ def test_a_limit_that_is_no_number_is_a_message(value):
     with pytest.raises(gradio.Error, match="number from 0 to 1"):
         limit_slider(label="Threshold").preprocess(value)
     assert limit_slider(label="Threshold").preprocess(0.25) == 0.25
+
+
+def sealed(name: str, **options):
+    """An action of the tab Inspect as Gradio calls it."""
+    from vlad.app.tabs.inspect import _sealed
+
+    def call(service, visit, *values):
+        actions = Actions(service)
+        actions.show = lambda visit, number, beside, opacity: actions.load(visit, beside, opacity, number)
+        return dict(zip(STATE, _sealed(getattr(actions, name), **options)(visit, *values), strict=True))
+
+    return call
+
+
+def test_an_action_meant_for_another_result_shows_the_one_that_is_there(service, visit):
+    load, move, mark = (
+        sealed("show", is_quick=False),
+        sealed("move_threshold", is_quick=True),
+        sealed("mark_bad", is_quick=False, of_result=True),
+    )
+    first = load(service, visit, 0, True, 0.5, "")
+    second = load(service, visit, 1, True, 0.5, first["seal"])
+    late = move(service, visit, 0.9, 0.5, first["seal"])
+    assert visit.prediction.threshold != 0.9 and late["verdict"] == second["verdict"] and late["threshold"] == second["threshold"]
+    late = mark(service, visit, 0.5, first["seal"])
+    assert visit.detector.labels is None and late["picture"] == second["picture"], "the second example was not called bad"
+    assert mark(service, visit, 0.5, late["seal"])["seal"] != late["seal"] and visit.detector.labels is not None
+
+
+def test_an_action_that_fails_halfway_is_taken_back(service, visit, monkeypatch):
+    load, again = sealed("show", is_quick=False), sealed("again_beside", is_quick=False)
+    first = load(service, visit, 0, False, 0.5, "")
+    before = visit.prediction, visit.references, visit.detector
+
+    def busy(*_, **__):
+        raise BusyError("too many")
+
+    monkeypatch.setattr(handlers, "inspect", busy)
+    told = again(service, visit, True, 0.5, first["seal"])
+    assert (visit.prediction, visit.references, visit.detector) == before and told["with_references"] is False
+
+
+def test_what_was_passed_over_is_told_in_the_end(service, visit, monkeypatch):
+    load, move, see = sealed("show", is_quick=False), sealed("move_threshold", is_quick=True), type(service.detector.encoder).see
+    first = load(service, visit, 0, False, 0.5, "")
+    moved = []
+
+    def meanwhile(*arguments, **options):
+        moved.append(move(service, visit, 0.9, 0.5, first["seal"]))
+        return see(*arguments, **options)
+
+    monkeypatch.setattr(type(service.detector.encoder), "see", meanwhile)
+    second = load(service, visit, 1, False, 0.5, first["seal"])
+    assert all(value == gradio.skip() for value in moved[0].values())
+    assert second["threshold"] == 0.5 and visit.prediction.threshold is None
+
+
+def test_a_picture_that_cannot_be_read_has_no_verdict(service, visit, tmp_path):
+    load, arrived = sealed("show", is_quick=False), sealed("arrived", is_quick=False)
+    first = load(service, visit, 0, False, 0.5, "")
+    (tmp_path / "text.png").write_text("no picture")
+    told = arrived(service, visit, str(tmp_path / "text.png"), "", 0.5, first["seal"])
+    assert "was not inspected" in told["verdict"] and told["pair"] is None and visit.prediction is None

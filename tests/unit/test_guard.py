@@ -25,6 +25,7 @@ from vlad.app.guard.bodies import WORDS, Bodies
 from vlad.app.guard.hosts import Hosts, check_names
 from vlad.app.guard.logins import Guesses, Logins
 from vlad.app.guard.storage import OwnFolder, Storage
+from vlad.app.guard.streams import Sessions
 from vlad.app.guard.tasks import Begun
 from vlad.errors import ConfigError
 
@@ -530,3 +531,29 @@ def test_the_queue_is_free_after_a_request_that_was_cancelled_before_it_began():
     assert isinstance(work, Begun)
     work.close()
     service.close()
+
+
+# Streams
+
+
+def test_a_browsers_stream_never_runs_out_and_a_programs_does():
+    waiting = Sessions()
+    waiting["k3v9x0q1a2b"], waiting["1b4e28ba-2fa1-11d2-883f-0016d3cca427"] = set(), set()
+    for session, left in (("k3v9x0q1a2b", 1), ("1b4e28ba-2fa1-11d2-883f-0016d3cca427", 0)):
+        waiting[session].add("event")
+        assert "event" in waiting[session]
+        waiting[session].remove("event")
+        assert len(waiting[session]) == left, "at zero Gradio ends the stream"
+
+
+def test_a_browser_that_has_gone_leaves_nothing():
+    """As Gradio's `clean_events` tidies up."""
+    waiting = Sessions()
+    waiting["browser"] = set()
+    waiting["browser"].update({"queued", "other"})
+    waiting["browser"] -= {"queued"}
+    assert waiting["browser"] == {"other"} and len(waiting["browser"]) == 1
+    waiting["browser"] -= {"other"}
+    if not waiting["browser"]:
+        waiting.pop("browser")
+    assert "browser" not in waiting

@@ -51,19 +51,25 @@ def paint_input(value: EditorValue | None, *, pixels: int, **settings: Any) -> g
     return component
 
 
+def _number_from_0_to_1(self: gr.Slider, payload: Any) -> float:
+    """Beyond the slider's end too, which moves with what it is about: Gradio's own would refuse that."""
+    if not isinstance(payload, (int, float)) or isinstance(payload, bool) or not 0 <= payload <= 1:
+        raise gr.Error("Please write a number from 0 to 1.", title="Please check", print_exception=False)
+    return payload
+
+
+# An update of a component makes a new one of its class, so a method that is replaced on the object would be lost. Made past Gradio's
+# metaclass, which writes a stub file beside the module of every subclass.
+_Limit: Any = type.__new__(
+    type(gr.Slider), "Limit", (gr.Slider,), {"preprocess": _number_from_0_to_1, "is_template": True, "__module__": __name__}
+)
+
+
 def limit_slider(**settings: Any) -> gr.Slider:
     """A slider from 0 to 1 whose box may be emptied: that is a message and no error of the server. It has no reset button, which would
     change the number and nothing else."""
-    component = gr.Slider(0, 1, 0.5, buttons=[], **settings)
-    read = component.preprocess
-
-    def checked(payload: Any) -> Any:
-        if not isinstance(payload, (int, float)) or isinstance(payload, bool) or not 0 <= payload <= 1:
-            raise gr.Error("Please write a number from 0 to 1.", title="Please check", print_exception=False)
-        return read(payload)
-
-    component.preprocess = checked  # type: ignore[method-assign]
-    return component
+    slider: gr.Slider = _Limit(0, 1, 0.5, buttons=[], **settings)
+    return slider
 
 
 def _path_of(payload: ImageData | None) -> str | None:

@@ -43,7 +43,7 @@ def make_part(service: Service, bench: Bench, name: str, class_name: str = "") -
     with bench.act():
         part = bench.shelf.make(service.detector, name, noun)
         bench.clear_looks()
-        bench.part = part
+        bench.part, bench.top = part, 0.0
 
 
 def open_part(service: Service, bench: Bench, name: str) -> None:
@@ -55,7 +55,7 @@ def open_part(service: Service, bench: Bench, name: str) -> None:
     with bench.act(), service.turn(), quietly():
         part = bench.shelf.open(service.detector, name)
         bench.clear_looks()
-        bench.part = part
+        bench.part, bench.top = part, 0.0
 
 
 def add_good(service: Service, bench: Bench, paths: Sequence[str | Path]) -> list[str]:

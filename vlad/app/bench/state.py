@@ -41,6 +41,7 @@ class Bench:
         picked: number of the row that is shown large.
         moved: the threshold while it is being tried, None for that of the part.
         only: which rows are shown, one of `FILTERS`.
+        top: where the slider of the threshold ends.
         leaving: beginning of the hash of the good picture that may be left out.
         packed: a zip file, and the detector that is in it.
         sent: number of the last sending to the browser.
@@ -58,6 +59,7 @@ class Bench:
     picked: int | None = None
     moved: float | None = None
     only: str = ALL
+    top: float = 0.0
     leaving: str | None = None
     packed: tuple[AnomalyDetector, Path] | None = None
     sent: int = 0

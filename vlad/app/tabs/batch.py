@@ -84,7 +84,8 @@ def build(service: Service, visit: gr.State) -> None:
         yield from run(current, [str(path) for path in service.batch], "", progress)
 
     def move(current: Visit, value: float) -> list[Any]:
-        return _found(_under(_present(current), value))
+        batch = _under(_present(current), value)
+        return [*_found(batch), _slider(batch) if value > _top(_present(current)) else gr.skip()]
 
     def renew(current: Visit, value: float) -> Any:
         return gr.skip() if current.batch is None else _table(current, _under(current.batch, value))
@@ -99,7 +100,7 @@ def build(service: Service, visit: gr.State) -> None:
     quick: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
     start.click(guarded(run), [visit, files, class_name], outputs, **alone)
     try_examples.click(guarded(run_examples), [visit], outputs, **alone)
-    moved = threshold.input(guarded(move), [visit, threshold], [summary, chart, gallery], concurrency_limit=None, **quick)
+    moved = threshold.input(guarded(move), [visit, threshold], [summary, chart, gallery, threshold], concurrency_limit=None, **quick)
     moved.then(guarded(renew), [visit, threshold], [table], concurrency_limit=2, **quick)
 
 
@@ -127,8 +128,12 @@ def _found(batch: Batch) -> list[Any]:
 
 def _slider(batch: Batch) -> gr.Slider:
     limit = 0.5 if batch.threshold is None else round(batch.threshold, 3)
-    top = round(min(1.0, 1.1 * max([*batch.scores, limit])), 2)
-    return gr.Slider(minimum=0, maximum=max(top, limit), value=limit, interactive=bool(batch.scores))
+    return gr.Slider(minimum=0, maximum=max(_top(batch), limit), value=limit, interactive=bool(batch.scores))
+
+
+def _top(batch: Batch) -> float:
+    """Where the slider ends."""
+    return round(min(1.0, 1.1 * max([*batch.scores, 0.5 if batch.threshold is None else batch.threshold])), 2)
 
 
 def _table(current: Visit, batch: Batch) -> gr.DownloadButton:

@@ -62,6 +62,8 @@ class Desk:
             pieces = self._pieces(visit)
             stands = {"threshold": pieces["threshold"][0][0], "only": pieces["only"][0], "parts": pieces["parts"][0][1]}
             moved_on = [name for name, value in in_hand.items() if not _is_same(stands[name], value)]
+            if "threshold" in in_hand and pieces["threshold"][0][1:] != bench.sent_keys.get("threshold", ())[1:]:
+                moved_on.append("threshold")
             anew = (*anew, *moved_on)
             held = [name for name in in_hand if name not in moved_on]
             had = bench.sent_keys if in_step else {}
@@ -89,8 +91,9 @@ class Desk:
         near = _near(bench, order)
         leaving = bench.leaving_out
         packed = bench.packed if bench.packed is not None and bench.packed[0] is (part and part.detector) else None
-        top = view.top_of(bench)
         limit = 0.5 if bench.threshold is None else round(bench.threshold, 4)
+        # A slider that ends lower than what was typed into it takes its end for that, and tells nobody: it never ends lower than before.
+        top = bench.top = max(bench.top, view.top_of(bench), limit if bench.moved is not None else 0.0)
         pieces: dict[str, tuple[Any, Callable[[], Any]]] = {}
         head = view.head(bench)
         pieces["head"] = head, lambda: head

@@ -86,8 +86,8 @@ def _sealed(action: Callable[..., Updates], *, is_quick: bool, of_result: bool =
         current.lock.acquire()
         current.at_work, current.passed_over = not is_quick, False
         try:
-            in_step, basis = seal == current.seal or not current.sent, seal.partition(".")[0]
-            if (is_quick or of_result) and current.sent and basis != str(current.basis):
+            in_step = seal == current.seal or not (seal or current.sent)  # a page that was just opened was told nothing
+            if (is_quick or of_result) and seal and seal.partition(".")[0] != str(current.basis):
                 updates = Updates(visit=current)
             else:
                 updates = _carried_out(action, current, given, opacity)
