@@ -104,6 +104,7 @@ CSS = """
 footer .divider, footer > span { display: none; }
 #examples .caption-label { inset: auto 0 0 0; max-width: 100%; margin: 0; padding: .1rem .3rem; font-size: .76rem; text-align: center;
   border-radius: 0; }
+#map-threshold label span, #threshold label span { font-size: .84rem; }
 .vlad-grid .caption-label { inset: auto 0 0 0; max-width: 100%; margin: 0; padding: .1rem .35rem; font-size: .74rem; line-height: 1.3;
   white-space: pre; overflow: hidden; text-overflow: ellipsis; border-radius: 0; }
 #examples button:focus-visible, .vlad-grid button:focus-visible { outline: 3px solid #f97316; outline-offset: 1px; }

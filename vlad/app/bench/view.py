@@ -116,8 +116,8 @@ def summary_html(headline: str, text: str, failed: Sequence[str] = (), remarks: 
 def caption(name: str, score: float, label: bool | None, mark: bool | None = None) -> str:
     """Of a picture in a gallery, in two lines."""
     verdict = {True: "anomalous", False: "normal", None: "undecided"}[label]
-    said = "" if mark is None else " · you: good" if mark else " · you: bad"
-    return f"{score:.3f} {verdict}{said}\n{name}"
+    said = "" if mark is None else "→ good · " if mark else "→ bad · "
+    return f"{score:.3f} {said}{verdict}\n{name}"
 
 
 def charts(bench: Bench) -> str:

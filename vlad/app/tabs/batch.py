@@ -84,11 +84,11 @@ def build(service: Service, visit: gr.State) -> None:
         yield from run(current, [str(path) for path in service.batch], "", progress)
 
     def move(current: Visit, value: float) -> list[Any]:
-        batch = _under(_present(current), value)
+        batch = under(_present(current), value)
         return [*_found(batch), _slider(batch) if value > _top(_present(current)) else gr.skip()]
 
     def renew(current: Visit, value: float) -> Any:
-        return gr.skip() if current.batch is None else _table(current, _under(current.batch, value))
+        return gr.skip() if current.batch is None else _table(current, under(current.batch, value))
 
     outputs = [visit, summary, chart, gallery, threshold, table]
     alone: dict[str, Any] = {
@@ -110,7 +110,7 @@ def _present(current: Visit) -> Batch:
     return current.batch
 
 
-def _under(batch: Batch, threshold: float) -> Batch:
+def under(batch: Batch, threshold: float) -> Batch:
     """The batch under the slider's threshold; under its own where the slider stands there."""
     own = batch.threshold
     return batch if own is not None and abs(threshold - own) < _SAME else batch.at(threshold)

@@ -237,10 +237,12 @@ def _threshold() -> dict[str, Any]:
             rates = gr.HTML(elem_id="bench-rates")
         with gr.Column(scale=6, min_width=300):
             found = gr.HTML(elem_id="bench-found")
+            gr.HTML('<p class="vlad-quiet">Nearest to the threshold, the highest score first:</p>')
             near = gr.Gallery(
-                label="Nearest to the threshold, the highest score first",
+                label="Nearest to the threshold",
+                show_label=False,
                 columns=6,
-                height=140,
+                height=128,
                 allow_preview=False,
                 interactive=False,
                 buttons=[],
