@@ -8,7 +8,7 @@ import os
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -165,7 +165,7 @@ def _write(folder: Path, state: SavedState, config: dict[str, Any]) -> None:
         config["left_out"] = {"sha256": sha256_of(page)}
     else:
         config["left_out"] = _page_of(folder, config["memory"])
-    config["sha256"] = _checksum(config)
+    config["sha256"] = checksum(config)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     (folder / (_CONFIG + _NEW)).write_text(text, encoding="utf-8", errors="surrogateescape")
     (folder / (_CONFIG + _NEW)).replace(folder / _CONFIG)
@@ -236,7 +236,7 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
         with suppress(FileNotFoundError, SafetensorError):
             text = load((folder / _TEXT).read_bytes())
     memory = None
-    is_as_written = config["format_version"] == 1 or config.get("sha256", "") in ("", _checksum(config))  # earlier ones state none
+    is_as_written = config["format_version"] == 1 or config.get("sha256", "") in ("", checksum(config))  # earlier ones state none
     if config["format_version"] < 3:
         _never_tile(config)
     if config["format_version"] < 4:
@@ -260,7 +260,7 @@ def _read_once(folder: Path, *, is_sure: bool) -> SavedState:
     )
 
 
-def _checksum(config: dict[str, Any]) -> str:
+def checksum(config: dict[str, Any]) -> str:
     """SHA-256 of all other entries, however they are laid out."""
     plain = json.dumps({key: value for key, value in config.items() if key != "sha256"}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(plain.encode()).hexdigest()
@@ -502,6 +502,7 @@ def restore_memory(folder: Path, state: SavedState, device: torch.device, wanted
         memory = ReferenceMemory.from_state(*state.memory, device)
     except ConfigError as error:
         raise ConfigError(f"{folder / _CONFIG} does not fit {_MEMORY}, or one of them is damaged: {error}; {_AGAIN}") from error
+    memory.references = {number: one.within(folder) for number, one in memory.references.items()}
     for field in fields(MemorySettings):
         before, now = getattr(memory.settings, field.name), getattr(wanted, field.name)
         left_open = field.name in ("tile", "search")  # another tile is possible, and predict warns
@@ -524,6 +525,7 @@ def restore_labels(folder: Path, state: SavedState) -> Labels | None:
     if state.labels is None:
         return None
     try:
-        return Labels.from_dict(state.labels)
+        labels = Labels.from_dict(state.labels)
+        return replace(labels, pictures=tuple(replace(one, picture=one.picture.within(folder)) for one in labels.pictures))
     except ConfigError as error:
         raise ConfigError(f"the labels in {folder / _CONFIG} are damaged: {error}; copy the folder again, or calibrate again") from error

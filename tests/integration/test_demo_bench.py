@@ -342,7 +342,7 @@ def presses(page: Any, files: Path, chance: random.Random) -> dict[str, Callable
     return {name: on(tab, press) for tab, some_presses in tabs.items() for name, press in some_presses.items()}
 
 
-@pytest.mark.parametrize("seed", [int(one) for one in __import__("os").environ.get("SEEDS", "1 2").split()])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_whatever_is_pressed_the_page_shows_what_was_computed(browser, running, visits, files, seed):
     chance, done = random.Random(seed), []
     with visiting(browser, running[0], viewport={"width": 1440, "height": 1000}) as page:

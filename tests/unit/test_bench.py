@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import zipfile
 from pathlib import Path
@@ -140,8 +141,12 @@ def test_who_changes_a_mind_changes_the_part(service, looked):
     learn(service, looked)
     assert len(looked.part.detector.references) == 4 and [one.is_anomalous for one in looked.part.detector.labels.pictures] == [True]
     choose(looked, "good_4.png")
+    with pytest.raises(ConfigError, match="has learned from this one"):
+        acts.correct(looked, None)
+    choose(looked, "good_5.png")
+    acts.correct(looked, True)
     acts.correct(looked, None)
-    assert looked.marks == {} and looked.only != MARKED
+    assert list(looked.marks) == [row_of(looked, "good_4.png")]
 
 
 def test_a_good_one_that_was_called_so_counts_for_the_threshold_alone(service, looked):
@@ -163,8 +168,11 @@ def test_a_threshold_moves_without_the_model_and_is_kept(service, looked, monkey
     acts.move(looked, 0.9)
     assert acts.keep(looked) == 0.9 and looked.moved is None and not looked.is_stale
     assert looked.part.detector.config.threshold == 0.9 and looked.part.detector.history[-1]["act"] == "threshold"
-    acts.follow_rule(looked, ALIKE)
-    assert looked.threshold == pytest.approx(own) and looked.part.detector.config.threshold is None and not looked.is_stale
+    with pytest.raises(ConfigError, match="needs labelled pictures"):
+        acts.follow_rule(looked, ALIKE)
+    acts.follow_rule(looked, "What vlad advises")
+    assert looked.part.detector.config.threshold is None and looked.is_stale, "it may follow the pictures, which are to be looked at again"
+    assert f"threshold {own:.4f}, for these pictures 0.9000" in view.head(looked)
 
 
 def test_a_rule_needs_pictures_of_its_kind(service, looked):
@@ -191,6 +199,49 @@ def test_the_way_back(service, looked):
     acts.make_part(service, looked, "another")
     with pytest.raises(ConfigError, match="no earlier state"):
         acts.undo(service, looked)
+
+
+def test_the_way_back_is_of_ones_own_changes(service, fitted, files):
+    other = Visit.begin(service).bench
+    acts.open_part(service, other, "washer M8")
+    acts.move(other, 0.3)
+    acts.keep(other)
+    with pytest.raises(ConfigError, match="changed by somebody else"):
+        acts.undo(service, fitted)
+    assert AnomalyDetector.load(fitted.part.folder / "detector").config.threshold == 0.3
+
+
+def test_taking_back_a_threshold_leaves_what_was_learned(service, looked):
+    choose(looked, "bad_0.png")
+    acts.correct(looked, False)
+    learn(service, looked)
+    acts.move(looked, 0.9)
+    acts.keep(looked)
+    assert acts.undo(service, looked) == "threshold" and not looked.open_marks and looked.marks
+    assert acts.undo(service, looked) == "label" and not looked.marks
+
+
+def test_what_is_marked_is_what_the_visitor_sees(looked):
+    choose(looked, "bad_0.png")
+    seen = looked.large
+    choose(looked, "good_4.png")
+    with pytest.raises(ConfigError, match="nothing was marked"):
+        acts.correct(looked, False, seen)
+    assert not looked.marks
+    acts.correct(looked, True, looked.large)
+    assert looked.marks == {row_of(looked, "good_4.png"): True}
+
+
+def test_one_picture_is_not_good_and_bad(service, fitted, files, tmp_path):
+    (tmp_path / "copy.png").write_bytes((files / "bad_0.png").read_bytes())
+    list(acts.look(service, fitted, [files / "bad_0.png", tmp_path / "copy.png"]))
+    before = fitted.part.detector
+    for name, is_good in (("bad_0.png", False), ("copy.png", True)):
+        choose(fitted, name)
+        acts.correct(fitted, is_good)
+    with pytest.raises(ConfigError, match=r"copy\.png and bad_0\.png are the same|bad_0\.png and copy\.png are the same"):
+        learn(service, fitted)
+    assert fitted.part.detector is before and len(list(fitted.part.pictures.iterdir())) == 4
 
 
 def test_where_to_look_keeps_what_was_labelled(service, looked):
@@ -241,6 +292,17 @@ def test_one_act_at_a_time(service, fitted, files):
     acts.move(fitted, 0.5)
 
 
+def test_a_look_that_is_stopped_before_its_first_result_leaves_the_last_one(service, looked):
+    choose(looked, "bad_0.png")
+    acts.correct(looked, False)
+    before, picked = looked.batch, looked.picked
+    again = acts.look(service, looked, None, on_progress=lambda *_: looked.stop())
+    *_, found = again
+    assert found.cut_off == STOPPED and not found.rows
+    assert looked.batch is before and looked.picked == picked and len(looked.open_marks) == 1
+    assert acts.picked(service, looked) is not None, "its maps are still there"
+
+
 def test_the_zip_is_a_detector(service, looked, tmp_path, files):
     choose(looked, "bad_0.png")
     acts.correct(looked, False)
@@ -252,6 +314,12 @@ def test_the_zip_is_a_detector(service, looked, tmp_path, files):
     alone = loaded.predict(files / "good_7.png")
     assert (alone.pred_score, alone.threshold, alone.threshold_source) == (row.pred_score, row.threshold, "labels")
     assert looked.packed[0] is looked.part.detector
+    folder = tmp_path / "washer-M8"
+    shutil.rmtree(looked.part.folder)
+    moved = AnomalyDetector.load(folder)
+    assert all(Path(one.path).parent == folder / "pictures" for one in moved.references)
+    assert str(service.workspace) not in (folder / "config.json").read_text()
+    assert len(moved.add_references([files / "good_6.png"]).references) == 5, "its pictures can be seen again"
     with pytest.raises(ConfigError, match="nothing to keep"):
         acts.make_part(service, looked, "empty")
         acts.export(looked, tmp_path)
@@ -284,6 +352,14 @@ def test_names_of_parts(service, bench):
     assert bench.part.folder == service.workspace / "evil-2"
     (service.workspace / "evil" / "part.json").write_text("{]")
     assert [card.name for card in bench.shelf.cards()] == ["...evil"]
+    (bench.part.folder / "detector").mkdir()
+    (bench.part.folder / "detector" / "config.json").write_text("{]")
+    (card,) = bench.shelf.cards()
+    assert card.changed == "damaged"
+    with pytest.raises(ConfigError, match="already"):
+        acts.make_part(service, bench, "...evil")
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        acts.open_part(service, bench, "...evil")
     with pytest.raises(ConfigError, match="There is no part"):
         acts.open_part(service, bench, "../../evil")
     assert "<b>" not in view.shelf([*bench.shelf.cards()], is_shared=True).replace("<b></b>", "")
@@ -323,6 +399,33 @@ def test_parts_of_a_visit_go_with_it(lite, files):
         service.close()
 
 
+def test_parts_of_one_name_made_at_once(service):
+    benches, refused = [Visit.begin(service).bench for _ in range(6)], []
+
+    def make(bench: Bench) -> None:
+        try:
+            acts.make_part(service, bench, "race")
+        except ConfigError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=make, args=(bench,)) for bench in benches]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 5 and [card.name for card in benches[0].shelf.cards()] == ["race"]
+
+
+def test_a_shared_shelf_gets_no_part_by_accident(service, bench, files):
+    for act in (
+        lambda: list(acts.look(service, bench, [files / "good_0.png"])),
+        lambda: acts.add_good(service, bench, [files / "good_0.png"]),
+    ):
+        with pytest.raises(ConfigError, match="No part is open"):
+            act()
+    assert bench.shelf.cards() == []
+
+
 def test_a_browser_has_one_visit_however_much_it_asks_for_at_once(service):
     import copy
 
@@ -350,6 +453,8 @@ def test_only_what_is_new_is_sent(service, visit, looked):
     assert {"verdict", "pair"} <= names and "cards" not in names
     assert told(seal - 1)[1] == set(SHOWN), "a page that shows something older is told everything"
     assert told(looked.sent, "threshold")[1] == {"threshold"}
+    looked.drops += 1
+    assert told(looked.sent)[1] == {"good_files"}, "the box is emptied"
 
 
 def test_many_at_once_leave_one_order(service, visit, looked):

@@ -137,12 +137,12 @@ def test_a_batch_survives_what_is_in_an_archive(service, visit, tmp_path):
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("../../../evil.png", SCRATCH.read_bytes())
         file.writestr("bomb.png", b"\0" * (21 * 2**20))
-        file.writestr("text.png", "no picture")
+        file.writestr("bad/text.png", "no picture")
         file.writestr("notes.txt", "left out without a word")
     (tmp_path / "broken.zip").write_bytes(b"PK no archive")
     *_, batch = run_batch(service, visit, [archive, GOOD, tmp_path / "broken.zip"])
     assert [row.name for row in batch.sorted_rows] == ["parts.zip/evil.png", "capsule_good.png"]
-    assert {row.name for row in batch.failed} == {"parts.zip/bomb.png", "parts.zip/text.png", "broken.zip"}
+    assert {row.name for row in batch.failed} == {"parts.zip/bomb.png", "parts.zip/bad/text.png", "broken.zip"}
     assert not list(tmp_path.parent.rglob("evil.png")) and "too large when unpacked" in batch.failed[0].error
     assert batch.summary() == "2 of 5 inspected, 2 undecided, 3 could not be read"
     assert batch.remarks() == [

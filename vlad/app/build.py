@@ -54,7 +54,7 @@ def build_page(service: Service) -> gr.Blocks:
             tab.select(*chosen, api_visibility="private", concurrency_limit=None, show_progress="hidden")
         action, needed, filled = take_over
         taken = take.click(action, needed, filled, api_visibility="private", concurrency_id=MODEL_QUEUE, concurrency_limit=1)
-        taken.success(lambda: gr.Tabs(selected="inspect"), None, tabs, api_visibility="private", show_progress="hidden")
+        taken.then(_show_what_was_taken, visit, tabs, api_visibility="private", show_progress="hidden")
         if opening:
             action, needed, filled, options = opening
             page.load(action, needed, filled, **options)
@@ -96,6 +96,12 @@ def _leave(page: gr.Blocks) -> Any:
             page.state_holder.delete_state(request.session_hash)
 
     return leave
+
+
+def _show_what_was_taken(current: Visit) -> Any:
+    """Go to the tab Inspect, if the picture of the bench was opened there."""
+    was_taken, current.taken = current.taken, False
+    return gr.Tabs(selected="inspect") if was_taken else gr.skip()
 
 
 def _forget(value: Any) -> None:

@@ -158,12 +158,12 @@ def shrink(picture: np.ndarray, max_side: int = MAX_SIDE) -> np.ndarray:
     return cv2.resize(picture, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA)
 
 
-def histogram(scores: Sequence[float], threshold: float | None, *, what: str = "score") -> str:
+def histogram(scores: Sequence[float], threshold: float | None, *, what: str = "score", top: float | None = None) -> str:
     """How many pictures have which score, with the threshold on it, as a drawing that follows light and dark."""
     if not scores:
         return '<p class="vlad-quiet">No picture could be inspected.</p>'
-    top = max(*scores, threshold or 0.0) * 1.05 or 1.0
-    counts, edges = np.histogram(scores, bins=_BARS, range=(0.0, min(1.0, top) if top <= 1 else 1.0))
+    top = top or max(*scores, threshold or 0.0) * 1.05 or 1.0
+    counts, edges = np.histogram(scores, bins=_BARS, range=(0.0, min(1.0, top)))
     span, highest = float(edges[-1]), int(counts.max())
     bars = []
     for number, count in enumerate(counts):
@@ -193,21 +193,21 @@ def histogram(scores: Sequence[float], threshold: float | None, *, what: str = "
     )
 
 
-def two_groups(normal: Sequence[float], anomalous: Sequence[float], threshold: float) -> str:
+def two_groups(normal: Sequence[float], anomalous: Sequence[float], threshold: float, *, span: tuple[float, float] | None = None) -> str:
     """How many good and bad pictures have which score, the bad ones below the axis, with the threshold through both."""
     every = (*normal, *anomalous, threshold)
     low, high = min(every), max(every)
     pad = 0.06 * (high - low) or 0.06 * high or 0.01
-    low, high = max(0.0, low - pad), min(1.0, high + pad)
+    low, high = span or (max(0.0, low - pad), min(1.0, high + pad))
     groups = [np.histogram(scores, bins=_BARS, range=(low, high)) for scores in (normal, anomalous)]
     highest = max(1, *(int(counts.max()) for counts, _ in groups))
     width, bars = 600 / _BARS, []
     for (counts, edges), kind, below in zip(groups, ("good", "bad"), (False, True), strict=True):
         for number, count in enumerate(counts):
             if count:
-                height = 90 * count / highest
+                height = 62 * count / highest
                 bars.append(
-                    f'<rect class="vlad-{kind}-bar" x="{number * width + 1:.1f}" y="{101 if below else 99 - height:.1f}" '
+                    f'<rect class="vlad-{kind}-bar" x="{number * width + 1:.1f}" y="{73 if below else 71 - height:.1f}" '
                     f'width="{width - 2:.1f}" height="{height:.1f}"><title>{count} {kind} from {edges[number]:.3f} to '
                     f"{edges[number + 1]:.3f}</title></rect>"
                 )
@@ -215,11 +215,11 @@ def two_groups(normal: Sequence[float], anomalous: Sequence[float], threshold: f
     side = ("end", -6) if x > 420 else ("start", 6)
     label = f"Scores of {len(normal)} good pictures, above the axis, and {len(anomalous)} bad ones, below it; threshold {threshold:.3f}"
     return (
-        f'<svg class="vlad-histogram" viewBox="0 0 600 218" role="img" aria-label="{label}">{"".join(bars)}'
-        f'<line class="vlad-axis" x1="0" x2="600" y1="100" y2="100"/><line class="vlad-limit" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="196"/>'
+        f'<svg class="vlad-histogram" viewBox="0 0 600 160" role="img" aria-label="{label}">{"".join(bars)}'
+        f'<line class="vlad-axis" x1="0" x2="600" y1="72" y2="72"/><line class="vlad-limit" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="140"/>'
         f'<text x="{x + side[1]:.1f}" y="12" text-anchor="{side[0]}">threshold {threshold:.3g}</text>'
-        f'<text x="0" y="214">{low:.3f}</text><text x="300" y="214" text-anchor="middle">score: {len(normal)} good above the line, '
-        f'{len(anomalous)} bad below</text><text x="600" y="214" text-anchor="end">{high:.3f}</text></svg>'
+        f'<text x="0" y="156">{low:.3f}</text><text x="300" y="156" text-anchor="middle">score: {len(normal)} good above the line, '
+        f'{len(anomalous)} bad below</text><text x="600" y="156" text-anchor="end">{high:.3f}</text></svg>'
     )
 
 

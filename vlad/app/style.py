@@ -110,7 +110,7 @@ footer .divider, footer > span { display: none; }
 #examples button:focus-visible, .vlad-grid button:focus-visible { outline: 3px solid #f97316; outline-offset: 1px; }
 #bench-head { padding: 0; margin: -6px 0; } #bench-only .wrap { flex-wrap: nowrap; gap: 4px; }
 #bench-only label { padding: 4px 7px; font-size: .8rem; }
-#bench-found .vlad-histogram { max-height: 158px; } #batch-histogram .vlad-histogram { max-height: 130px; }
+#batch-histogram .vlad-histogram { max-height: 130px; }
 .grid-container { grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
 footer .divider { display: none !important; }
 @media (max-width: 640px) {

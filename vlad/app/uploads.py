@@ -157,12 +157,18 @@ def uploads_of(paths: Sequence[str | Path], limits: Limits) -> list[Upload]:
         if entries is None:
             found.append(Upload(name, path, None, limits, found))
         else:
-            found += [Upload(f"{name}/{short_name(entry.filename)}", path, entry, limits, found) for entry in entries]
+            found += [Upload(f"{name}/{_within(entry.filename)}", path, entry, limits, found) for entry in entries]
     if not found:
         raise ConfigError("There is no picture among these files; choose pictures, or a zip file of pictures.")
     if len(found) > limits.pictures:
         raise ConfigError(f"These are {len(found)} pictures, and at most {limits.pictures} can be inspected at once; choose fewer.")
     return found
+
+
+def _within(name: str) -> str:
+    """Name of an archive's entry with the last of its folders, which may tell good and bad apart."""
+    folders = [part for part in PurePosixPath(name.replace("\\", "/")).parts[:-1] if part not in ("..", "/")]
+    return "/".join(map(short_name, [*folders[-1:], name]))
 
 
 def is_archive(path: str | Path) -> bool:

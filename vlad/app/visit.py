@@ -52,6 +52,7 @@ class Visit:
         opacity: with which its heat was drawn last.
         basis: counts what the current result rests on: pictures, good pictures, where to look.
         sent: counts what was sent to the browser of the tab Inspect.
+        taken: whether a picture of the bench has just been opened in the tab Inspect.
         at_work: whether an action at the model is going on.
         passed_over: whether another one was passed over meanwhile.
         lock: held by whoever changes what the tab Inspect shows.
@@ -76,6 +77,7 @@ class Visit:
     opacity: float | None = None
     basis: int = 0
     sent: int = 0
+    taken: bool = False
     at_work: bool = False
     passed_over: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)

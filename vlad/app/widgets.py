@@ -12,6 +12,7 @@ import gradio as gr
 from gradio.components.image_editor import EditorData, EditorValue
 from gradio.data_classes import ImageData
 
+from vlad.app.names import for_visitors
 from vlad.app.service import Limits
 from vlad.app.uploads import read_upload
 from vlad.errors import VladError
@@ -104,13 +105,23 @@ def guarded(action: Callable[..., Any]) -> Callable[..., Any]:
 def _friendly() -> Iterator[None]:
     try:
         yield
-    except VladError as error:  # Gradio shows messages as HTML
-        raise gr.Error(escape(str(error), quote=False), title="Please check", print_exception=False, duration=12) from error
+    except VladError as error:
+        raise gr.Error(in_words(error), title="Please check", print_exception=False, duration=12) from error
     except gr.Error:
         raise
     except Exception as error:
         _log.exception("an action of the demo failed")
         raise gr.Error(WENT_WRONG, title="Sorry", print_exception=False) from error
+
+
+def in_words(error: VladError) -> str:
+    """An error for visitors: without places on this server, and as HTML, which is what Gradio shows."""
+    return escape(for_visitors(str(error)), quote=False)
+
+
+def refuse(error: VladError) -> None:
+    """Tell the visitor why something was not done, where the page is told how things are as well."""
+    gr.Warning(in_words(error), title="Please check", duration=12)
 
 
 def say(notes: tuple[str, ...] | list[str]) -> None:

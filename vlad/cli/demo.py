@@ -50,7 +50,7 @@ def demo(
         typer.Option(
             metavar="DIR",
             help="Keep the parts of the tab Bench in this folder, for everybody who uses this server.  [default: each visitor's own, while "
-            "the page is open]",
+            "the page is used]",
             show_default=False,
         ),
     ] = None,

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,6 +53,12 @@ class Reference:
     def place(self) -> str:
         """Its absolute path, or a word on where else it came from."""
         return "a picture given as data" if self.path is None else os.path.abspath(self.path)  # noqa: PTH100  resolve() would follow links
+
+    def within(self, folder: Path) -> Reference:
+        """The same with a path that is written as one within a folder, as that of a package that brings its pictures along."""
+        if self.path is None or Path(self.path).is_absolute():
+            return self
+        return replace(self, path=str(folder.resolve() / self.path))
 
     def again(self, white_level: int | None = None) -> np.ndarray:
         """The picture uint8 (H, W, 3), read again.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlad.app.batches import Batch, look_through, with_places
-from vlad.app.bench.learning import RULES, corrected, following, freed, own_threshold, seen_where, under, with_good
+from vlad.app.bench.learning import RULES, corrected, following, freed, seen_where, under, with_good
 from vlad.app.bench.parts import Part, pack
 from vlad.app.bench.state import ALL, FILTERS, Bench
 from vlad.app.handlers import checked_class_name, keep_uploads
@@ -78,10 +78,8 @@ def add_good(service: Service, bench: Bench, paths: Sequence[str | Path]) -> lis
         try:
             with service.turn(), noted() as notes:
                 part.change(lambda fresh: with_good(freed(fresh), list(kept), part.class_name))
-        except BaseException:
-            for path in kept:
-                path.unlink(missing_ok=True)
-            raise
+        finally:
+            part.forget(kept)
         return [*(f"Left out: {reason}" for reason in refused), *notes, *_let_go(before, part)]
 
 
@@ -95,6 +93,8 @@ def leave_out(service: Service, bench: Bench) -> list[str]:
         part, gone = _open(bench), bench.leaving_out
         if gone is None:
             raise ConfigError("Click the good picture first that is to be left out.")
+        if len(part.detector.references) == 1:
+            raise ConfigError("The last good picture cannot be left out; give others first.")
         before = part.detector
         with service.turn(), noted() as notes:
             part.change(lambda fresh: freed(fresh).remove_references([gone]))
@@ -148,24 +148,34 @@ def _looked(
             raise
         bench.clear_looks()
         bench.folder, bench.uploads = fresh, uploads
-    detector, found = part.detector, Batch(0)
+    detector, found, keep = part.detector, Batch(0), bench.folder / f"found_{uuid.uuid4().hex[:8]}"
     batches = look_through(
         service,
         detector,
         bench.uploads,
         bench.folder / "reading",
         class_name=part.class_name,
-        keep=bench.folder / "found",
+        keep=keep,
         on_progress=on_progress,
         should_stop=lambda: bench.is_stopping,
     )
-    bench.batch, bench.picked, bench.moved = None, None, None
-    for found in batches:
-        yield found
+    before, bench.batch, bench.moved = bench.batch, None, None
+    try:
+        for found in batches:
+            yield found
+    except BaseException:
+        bench.batch = before
+        raise
+    if found.cut_off and not found.rows and before is not None:  # stopped before the first result: what was there stays
+        bench.batch = before
+        return
+    for folder in bench.folder.glob("found_*"):
+        if folder != keep:
+            shutil.rmtree(folder, ignore_errors=True)
     bench.batch, bench.judged_by = found, detector
-    bench.marks = {number: is_good for number, is_good in bench.marks.items() if number < len(found.rows)}
     order = bench.order()
-    bench.picked = order[0] if order else None
+    if bench.picked not in order:
+        bench.picked = order[0] if order else None
 
 
 def pick(bench: Bench, thumbnail: str, name: str) -> None:
@@ -247,15 +257,22 @@ def filter_rows(bench: Bench, only: str) -> None:
         bench.only = only if only in FILTERS else ALL
 
 
-def correct(bench: Bench, is_good: bool | None) -> None:
+def correct(bench: Bench, is_good: bool | None, large: str | None = None) -> None:
     """Say of the picture that is shown large that it is good or bad, whatever the verdict was; None takes that back.
 
+    Args:
+        large: the one that the visitor sees, as `Bench.large` names it.
+
     Raises:
-        ConfigError: no picture is shown.
+        ConfigError: no picture is shown, or another one than the visitor sees; or the part has learned from it already.
     """
     with bench.act():
         if bench.batch is None or bench.picked is None:
             raise ConfigError("There is no picture to correct; look at some, and choose one.")
+        if large is not None and large != bench.large:
+            raise ConfigError("Another picture has come up meanwhile, so nothing was marked; look at it, then say what it is.")
+        if is_good is None and bench.picked in bench.learned:
+            raise ConfigError("The part has learned from this one already; say the opposite, or take the last change back in step 5.")
         if is_good is None:
             bench.marks.pop(bench.picked, None)
         else:
@@ -285,6 +302,7 @@ def learn(service: Service, bench: Bench, *, on_progress: Callable[[str, int, in
         marks = bench.open_marks
         if batch is None or not marks:
             raise ConfigError("There is nothing to learn from yet; choose a picture and say whether it is good or bad.")
+        before, room = part.detector, service.limits.references - len(part.detector.references)
         kept: list[Path] = []
         good: list[tuple[Path, bool]] = []
         bad: list[Path] = []
@@ -296,14 +314,11 @@ def learn(service: Service, bench: Bench, *, on_progress: Callable[[str, int, in
                 good.append((path, result is None or result.pred_label is not False))
             else:
                 bad.append(path)
-        before, room = part.detector, service.limits.references - len(part.detector.references)
         try:
             with service.turn(), noted() as notes:
                 part.change(lambda fresh: corrected(freed(fresh), good, bad, class_name=part.class_name, room=room))
-        except BaseException:
-            for path in kept:
-                path.unlink(missing_ok=True)
-            raise
+        finally:
+            part.forget(kept)
         bench.learned.update(marks)
         yield [*notes, *_let_go(before, part)]
         yield from _looked(service, bench, part, None, on_progress)
@@ -350,9 +365,9 @@ def follow_rule(bench: Bench, rule: str) -> None:
         part, was_stale = _open(bench), bench.is_stale
         part.change(lambda fresh: following(fresh, RULES[rule]))
         bench.moved = None
-        threshold = own_threshold(part.detector)
-        if bench.batch is not None and threshold is not None:
-            bench.batch = bench.batch.at(threshold, "references" if part.detector.labels is None else "labels")
+        labels = part.detector.labels
+        if bench.batch is not None and labels is not None:  # else it may follow the pictures that are looked at
+            bench.batch = bench.batch.at(labels.threshold, "labels")
             if not was_stale:
                 bench.judged_by = part.detector
 
@@ -360,9 +375,10 @@ def follow_rule(bench: Bench, rule: str) -> None:
 def undo(service: Service, bench: Bench) -> str:
     """Take the last change of the part back; see `Part.undo`. The pictures on the bench have to be looked at again."""
     with bench.act(), service.turn(), quietly():
-        bench.moved = None
         done = _open(bench).undo(service.detector)
-        bench.learned = {}
+        bench.moved = None
+        if done not in ("threshold", "rule", "look"):  # what was learned may be gone, and is no longer said to be there
+            bench.marks, bench.learned = bench.open_marks, {}
         return done
 
 
@@ -391,17 +407,17 @@ def _let_go(before: AnomalyDetector, part: Part) -> list[str]:
 
 def _open(bench: Bench) -> Part:
     if bench.part is None:
-        raise ConfigError("No part is open; choose one, or make a new one.")
+        raise ConfigError("No part is open; choose one in step 1, or make a new one.")
     return bench.part
 
 
 def _part(service: Service, bench: Bench) -> Part:
-    """The part that is open; a new one if there is none."""
-    if bench.part is None:
+    """The part that is open; on a shelf of the visitor's own a new one if there is none."""
+    if bench.part is None and service.workspace is None:
         taken = {card.name for card in bench.shelf.cards()}
         name = next(name for number in range(1, len(taken) + 2) if (name := f"Part {number}") not in taken)
         bench.part = bench.shelf.make(service.detector, name)
-    return bench.part
+    return _open(bench)
 
 
 def _check_room(service: Service, part: Part, count: int) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vlad.app.handlers import looking
+from vlad.app.names import shown_name
+from vlad.errors import ConfigError
 from vlad.history import entry
 from vlad.references.memory import fingerprint
 from vlad.references.rates import Rule
@@ -73,6 +75,10 @@ def corrected(
     by_hash: dict[str, Reference] = {one.sha256: one for one in detector.references}
     labelled = set() if detector.labels is None else {one.picture.sha256 for one in detector.labels.pictures}
     hashes = {path: fingerprint(detector.reader(path)) for path in [*(path for path, _ in good), *bad]}
+    twice = {hashes[path] for path, _ in good} & {hashes[path] for path in bad}
+    if twice:
+        names = " and ".join(shown_name(path) for path in hashes if hashes[path] in twice)
+        raise ConfigError(f"{names} are the same picture, and you call it good and bad; take one of them back.")
     if wrong := [by_hash[hashes[path]] for path in bad if hashes[path] in by_hash]:
         detector.remove_references(wrong)
     remembered = [path for path, was_wrong in good if was_wrong and hashes[path] not in by_hash][: max(0, room)]
@@ -105,6 +111,8 @@ def following(detector: AnomalyDetector, rule: dict[str, Any]) -> AnomalyDetecto
         ConfigError: the rule needs labelled pictures of a kind that are not there.
     """
     fresh = detector.copy(threshold=None)
+    if rule and fresh.labels is None:
+        raise ConfigError("This rule needs labelled pictures; correct some verdicts in step 3 and learn from them first.")
     if fresh.labels is not None:
         labels = replace(fresh.labels, asked=Rule(**rule))
         _ = labels.threshold  # refused here if the rule lacks a group

@@ -12,17 +12,18 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from vlad.app.names import shown_name
 from vlad.disk import held, replace_text, sha256_of, writing
 from vlad.errors import ConfigError
 from vlad.history import locked, undo
-from vlad.persistence import is_saved_detector
+from vlad.persistence import checksum, read_state
 from vlad.untrusted.values import Values, parse_json
 
 if TYPE_CHECKING:
@@ -79,13 +80,32 @@ class Part:
             ConfigError: somebody else has changed the part meanwhile, or holds it.
             OutputError: it cannot be written.
         """
-        with held(self.folder, wait=_PATIENCE):
-            if _state_of(self.folder) != self._written:
-                raise ConfigError(f"{self.name!r} was changed by somebody else meanwhile; choose it again to go on from there.")
+        with held(self.folder, wait=_PATIENCE, make=False):
+            self._check_unchanged()
             fresh = how(self.detector.copy())
             fresh.save(self.folder / "detector")
             self._written = _state_of(self.folder)
         self.detector = fresh
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an earlier state."""
+        return (self.folder / "detector" / "steps").is_dir() and any((self.folder / "detector" / "steps").iterdir())
+
+    def forget(self, paths: Iterable[Path]) -> None:
+        """Delete pictures of a change that came to nothing, and those that it did not need, as duplicates."""
+        labels = self.detector.labels
+        labelled = () if labels is None else labels.pictures
+        known = {one.path for one in self.detector.references} | {one.picture.path for one in labelled}
+        for path in paths:
+            if str(path) not in known:
+                path.unlink(missing_ok=True)
+
+    def _check_unchanged(self) -> None:
+        if not (self.folder / _CARD).is_file():
+            raise ConfigError(f"{self.name!r} was removed meanwhile; make a new part.")
+        if _state_of(self.folder) != self._written:
+            raise ConfigError(f"{self.name!r} was changed by somebody else meanwhile; choose it again to go on from there.")
 
     def undo(self, base: AnomalyDetector) -> str:
         """Go back to what it was before the last change.
@@ -96,13 +116,16 @@ class Part:
         Raises:
             ConfigError: there is no earlier state.
         """
-        if not is_saved_detector(self.folder / "detector"):
+        if not self.can_undo:
             raise ConfigError(f"{self.name!r} has no earlier state to go back to.")
-        last: dict[str, Any] = next((one for one in reversed(self.detector.history) if one.get("act") != "undo"), {})
-        with held(self.folder, wait=_PATIENCE), locked(self.folder / "detector"):
-            undo(self.folder / "detector")
+        with held(self.folder, wait=_PATIENCE, make=False):
+            self._check_unchanged()
+            with locked(self.folder / "detector"):
+                done = int(read_state(self.folder / "detector").steps[-1][:4])  # acts up to the state that it goes back to
+                undo(self.folder / "detector")
+        act = self.detector.history[done]["act"] if done < len(self.detector.history) else "change"
         self.detector, self._written = _loaded(self.folder, base, self.class_name), _state_of(self.folder)
-        return str(last.get("act", "change"))
+        return str(act)
 
 
 @dataclass(frozen=True)
@@ -111,7 +134,7 @@ class Card:
 
     Attributes:
         good, corrected: how many pictures it knows.
-        changed: when it was written last, in words.
+        changed: when it was written last (UTC), in words; "damaged" of one that cannot be read.
     """
 
     name: str
@@ -129,7 +152,7 @@ class Shelf:
 
     def cards(self) -> list[Card]:
         """Every part that can be read, by name."""
-        found = [card for folder in self._folders() if (card := _card_of(folder)) is not None]
+        found = [card for folder in self._folders() if (card := _card_of(folder, *_times_of(folder))) is not None]
         return sorted(found, key=lambda card: card.name.casefold())
 
     def make(self, base: AnomalyDetector, name: str, class_name: str = "") -> Part:
@@ -142,14 +165,14 @@ class Shelf:
         name = " ".join(name.split())
         if not name or len(name) > _MOST_NAME or not name.isprintable():
             raise ConfigError(f"A part needs a name of one to {_MOST_NAME} letters, such as 'metal nut M8'.")
-        taken = self.cards()
-        if name.casefold() in (card.name.casefold() for card in taken):
-            raise ConfigError(f"There is a part {name!r} already; choose it from the list, or take another name.")
-        if len(taken) >= _MOST_PARTS:
-            raise ConfigError(f"There are {len(taken)} parts here, and no more are kept; start the server with another workspace.")
-        detector = base.copy(class_name=class_name or None) if class_name else base.copy()
+        detector = base.copy(class_name=class_name) if class_name else base.copy()
         card = {"format": _FORMAT, "format_version": _FORMAT_VERSION, "name": name, "class_name": class_name}
-        with writing(self.root, "the part in"):
+        with held(self.root, wait=_PATIENCE), writing(self.root, "the part in"):
+            taken = self.cards()
+            if name.casefold() in (card.name.casefold() for card in taken):
+                raise ConfigError(f"There is a part {name!r} already; choose it from the list, or take another name.")
+            if len(taken) >= _MOST_PARTS:
+                raise ConfigError(f"There are {len(taken)} parts here, and no more are kept; start the server with another workspace.")
             folder = self._new_folder(name)
             replace_text(folder / _CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
         return Part(name, class_name, folder, detector)
@@ -189,7 +212,7 @@ def slug(name: str) -> str:
 
 
 def pack(part: Part, folder: Path) -> Path:
-    """The part's detector as a zip file in `folder`; unpacked, it is a folder for `vlad detect --model`.
+    """The part's detector as a zip file in `folder`, with the pictures that it knows; unpacked, it is a folder for `vlad detect --model`.
 
     Raises:
         OutputError: it cannot be written.
@@ -198,11 +221,32 @@ def pack(part: Part, folder: Path) -> Path:
     with writing(folder, "the package in"):
         content = folder / "packing"
         shutil.rmtree(content, ignore_errors=True)
-        part.detector.save(content / name)
         try:
+            part.detector.save(content / name)
+            _bring_pictures(content / name)
             return Path(shutil.make_archive(str(folder / f"{name}"), "zip", content, name))
         finally:
             shutil.rmtree(content, ignore_errors=True)
+
+
+def _bring_pictures(folder: Path) -> None:
+    """Copy the pictures that a saved detector knows into its folder, and write their paths as those within it."""
+    config = parse_json((folder / "config.json").read_text(encoding="utf-8", errors="surrogateescape"))
+    memory, labels = config.get("memory") or {}, config.get("labels") or {}
+    pictures = [*(memory.get("references") or {}).values(), *(labels.get("pictures") or ())]
+    (folder / "pictures").mkdir()
+    for one in pictures:
+        path = Path(one["path"]) if one.get("path") else None
+        if path is None:
+            continue
+        one["path"] = f"pictures/{path.name}"
+        if path.is_file() and not (folder / one["path"]).exists():
+            shutil.copyfile(path, folder / one["path"])
+    for act in config.get("history", ()):
+        for kind in ("good", "bad"):
+            act[kind] = [f"pictures/{Path(name).name}" for name in act.get(kind, ())]
+    config["sha256"] = checksum(config)
+    replace_text(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
 def _read_card(folder: Path) -> tuple[str, str] | None:
@@ -214,27 +258,39 @@ def _read_card(folder: Path) -> tuple[str, str] | None:
         return None
 
 
-def _card_of(folder: Path) -> Card | None:
+def _times_of(folder: Path) -> tuple[int, int]:
+    """When name and detector were written last, in nanoseconds; 0 of what is not there."""
+    found = []
+    for path in (folder / _CARD, folder / "detector" / "config.json"):
+        try:
+            found.append(path.stat().st_mtime_ns)
+        except OSError:
+            found.append(0)
+    return found[0], found[1]
+
+
+@lru_cache(2 * _MOST_PARTS)
+def _card_of(folder: Path, named: int, changed: int) -> Card | None:
+    """Read once for each time that it was written."""
     card = _read_card(folder)
     if card is None:
         return None
     good = corrected = 0
-    config = folder / "detector" / "config.json"
     try:
-        when = datetime.fromtimestamp((config if config.is_file() else folder / _CARD).stat().st_mtime).astimezone()
-        if config.is_file():
-            history = parse_json(config.read_text(encoding="utf-8", errors="surrogateescape")).get("history") or [{}]
-            good = int(history[-1].get("references", 0))
-            corrected = sum(len(one.get("good", ())) + len(one.get("bad", ())) for one in history if one.get("act") == "label")
+        if changed:
+            config = parse_json((folder / "detector" / "config.json").read_text(encoding="utf-8", errors="surrogateescape"))
+            good = len(((config.get("memory") or {}).get("references")) or {})
+            corrected = len((config.get("labels") or {}).get("pictures") or ())
     except (OSError, ValueError, AttributeError, TypeError):
-        return None
+        return Card(*card, 0, 0, "damaged")
+    when = datetime.fromtimestamp(max(named, changed) / 1e9, UTC)
     return Card(*card, good, corrected, when.strftime("%Y-%m-%d %H:%M"))
 
 
 def _loaded(folder: Path, base: AnomalyDetector, class_name: str) -> AnomalyDetector:
     from vlad.detector import AnomalyDetector
 
-    if not is_saved_detector(folder / "detector"):
+    if not (folder / "detector").exists():
         return base.copy(class_name=class_name) if class_name else base.copy()
     like = base.copy()
     like.ready_for_references()

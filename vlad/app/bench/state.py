@@ -44,6 +44,8 @@ class Bench:
         top: where the slider of the threshold ends.
         leaving: beginning of the hash of the good picture that may be left out.
         packed: a zip file, and the detector that is in it.
+        drops: counts how often good pictures were given.
+        telling: held while the browser is told what is there.
         sent: number of the last sending to the browser.
         sent_keys: what each piece of the page that was sent depends on.
     """
@@ -62,6 +64,8 @@ class Bench:
     top: float = 0.0
     leaving: str | None = None
     packed: tuple[AnomalyDetector, Path] | None = None
+    drops: int = 0
+    telling: threading.Lock = field(default_factory=threading.Lock, repr=False)
     sent: int = 0
     sent_keys: dict[str, Any] = field(default_factory=dict)
 
@@ -108,7 +112,7 @@ class Bench:
         """The one that `shown` is under; None if there is none, or several."""
         if self.moved is not None:
             return self.moved
-        if self.batch is not None:
+        if self.batch is not None and self.batch.rows:
             return self.batch.threshold
         return None if self.part is None else own_threshold(self.part.detector)
 
@@ -116,6 +120,11 @@ class Bench:
     def is_stale(self) -> bool:
         """Whether the part has changed since the pictures were looked at."""
         return self.batch is not None and self.part is not None and self.judged_by is not self.part.detector
+
+    @property
+    def large(self) -> str:
+        """Names the row that is shown large, among all that were ever; empty if none is."""
+        return "" if self.batch is None or self.picked is None else f"{self.folder.name}/{self.picked}"
 
     @property
     def leaving_out(self) -> Reference | None:
@@ -127,7 +136,8 @@ class Bench:
     @property
     def open_marks(self) -> dict[int, bool]:
         """Corrections that nothing was learned from yet."""
-        return {number: is_good for number, is_good in self.marks.items() if self.learned.get(number) is not is_good}
+        done = 0 if self.batch is None else len(self.batch.rows)
+        return {number: said for number, said in self.marks.items() if number < done and self.learned.get(number) is not said}
 
     def order(self) -> list[int]:
         """The rows that are shown, most anomalous first."""

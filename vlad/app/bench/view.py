@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from vlad.app import show
 from vlad.app.batches import Batch
+from vlad.app.bench.learning import own_threshold
 from vlad.references.labels import Labels
 from vlad.references.rates import Rate
 
@@ -27,6 +29,7 @@ ACTS = {
     "look": "where to look changed",
     "undo": "last change taken back",
 }
+_SAME = 5.1e-5  # half of the last digit that is shown
 _NO_PART = "No part yet. Name one, or just give good pictures: a part is made for them."
 
 
@@ -53,9 +56,14 @@ def head(bench: Bench) -> str:
 
 
 def _threshold(bench: Bench) -> str:
-    if bench.threshold is None:
-        return "no threshold yet"
-    return f"threshold {bench.threshold:.4f}" + (", being tried" if bench.moved is not None else "")
+    """The part's own, and beside it the one that is being tried or that followed the pictures that were looked at."""
+    own = None if bench.part is None else own_threshold(bench.part.detector)
+    said = "no threshold yet" if own is None else f"threshold {own:.4f}"
+    if bench.moved is not None:
+        return f"{said}, {bench.moved:.4f} being tried"
+    if bench.threshold is None or (own is not None and abs(bench.threshold - own) < _SAME):
+        return said
+    return f"{said}, for these pictures {bench.threshold:.4f}"
 
 
 def _corrected(part: Part) -> int:
@@ -67,8 +75,8 @@ def shelf(cards: Sequence[Card], *, is_shared: bool) -> str:
     kept = (
         "Parts are kept on this server, for everybody who uses it."
         if is_shared
-        else "Parts are yours alone and last while this page is open; the last step gives you the folder to keep. A server that was "
-        "started with --workspace keeps them."
+        else "Parts are yours alone. They go when the page is closed, or was not used for half an hour; the last step gives you the folder "
+        "to keep. A server that was started with --workspace keeps them."
     )
     if not cards:
         return f'<p class="vlad-quiet">{escape(kept)}</p>'
@@ -77,7 +85,7 @@ def shelf(cards: Sequence[Card], *, is_shared: bool) -> str:
         f"<td>{one.changed}</td></tr>"
         for one in cards
     )
-    titles = ("part", "shows", "good", "corrected", "changed")
+    titles = ("part", "shows", "good", "corrected", "changed (UTC)")
     header = "".join(f'<th scope="col">{title}</th>' for title in titles)
     return (
         f'<div class="vlad-table"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>'
@@ -85,12 +93,12 @@ def shelf(cards: Sequence[Card], *, is_shared: bool) -> str:
     )
 
 
-def good_ones(part: Part | None) -> str:
+def good_ones(part: Part | None, *, most: int) -> str:
     """What to know about the good pictures."""
     count = 0 if part is None else len(part.detector.references)
     if not count:
-        return '<p class="vlad-quiet">Eight or more pictures of good parts are a start: as different as good ones get.</p>'
-    text = f"{count} good picture{'s' if count > 1 else ''}. Click one to leave it out."
+        return f'<p class="vlad-quiet">Eight to {most} pictures of good parts are a start: as different as good ones get.</p>'
+    text = f"{count} good picture{'s' if count > 1 else ''}. To leave one out, click it, then the button below."
     if count < 8:
         text += " With fewer than eight the threshold is a guess."
     return f'<p class="vlad-quiet">{text}</p>'
@@ -107,7 +115,7 @@ def summary(batch: Batch | None, headline: str = "") -> str:
 def summary_html(headline: str, text: str, failed: Sequence[str] = (), remarks: Sequence[str] = ()) -> str:
     """A headline, a line, remarks, and a list of what failed."""
     items = "".join(f"<li>{escape(error)}</li>" for error in failed[:_MOST_NAMED])
-    more = f"<li>and {len(failed) - _MOST_NAMED} more, named in the table</li>" if len(failed) > _MOST_NAMED else ""
+    more = f"<li>and {len(failed) - _MOST_NAMED} more</li>" if len(failed) > _MOST_NAMED else ""
     listed = f'<ul class="vlad-failed">{items}{more}</ul>' if failed else ""
     said = "".join(f'<p class="vlad-note">{escape(remark)}</p>' for remark in remarks)
     return f'<div class="vlad-summary" role="status"><b>{escape(headline)}</b><p>{escape(text)}</p>{said}{listed}</div>'
@@ -122,7 +130,7 @@ def caption(name: str, score: float, label: bool | None, mark: bool | None = Non
 
 def charts(bench: Bench) -> str:
     """Scores of good and bad pictures with the threshold through both, and of what was looked at."""
-    threshold, part, batch = bench.threshold, bench.part, bench.shown
+    threshold, part, batch, top = bench.threshold, bench.part, bench.shown, max(bench.top, top_of(bench))
     drawn = []
     if part is not None and threshold is not None:
         labels, memory = part.detector.labels, part.detector.memory
@@ -132,9 +140,9 @@ def charts(bench: Bench) -> str:
             calibration = None if memory is None else memory.calibration
             groups = () if calibration is None else calibration.image_scores, tuple(_marked(bench, is_good=False))
         if any(groups):
-            drawn.append(show.two_groups(*groups, threshold))
+            drawn.append(show.two_groups(*groups, threshold, span=(0.0, top)))
     if batch is not None:
-        drawn.append(show.histogram(batch.scores, threshold, what="score of what was looked at"))
+        drawn.append(show.histogram(batch.scores, threshold, what="score of what was looked at", top=top))
     return "".join(drawn) or show.waiting_card("No threshold yet", "Give good pictures, look at some more, and correct what is wrong.")
 
 
@@ -147,7 +155,9 @@ def promise(bench: Bench) -> str:
             '<p class="vlad-quiet">Above the line are the good pictures, each scored against the others. Correct a few verdicts and learn '
             "from them, and numbers here say what to expect.</p>"
         )
-    return rates(labels, threshold) + advice(labels, by_words=part.detector.memory is None)
+    in_force = labels.report()[0].partition(": ")[2]
+    said = f'<p class="vlad-quiet">The part\'s own threshold, {labels.threshold:.4f}: {escape(in_force)}.</p>'
+    return rates(labels, threshold) + said + advice(labels, by_words=part.detector.memory is None)
 
 
 def _marked(bench: Bench, *, is_good: bool) -> list[float]:
@@ -170,9 +180,13 @@ def usage(part: Part | None, *, is_shared: bool) -> str:
     if part is None:
         return '<p class="vlad-quiet">No part is open.</p>'
     name = part.folder.name
-    place = f"{part.folder}/detector" if is_shared else name
+    place = shlex.quote(f"{part.folder}/detector") if is_shared else name
     lines = [] if is_shared else [f"unzip {name}.zip"]
-    lines += [f"vlad detect PICTURES --model {place} --out found", f"vlad watch FOLDER --model {place}", f"vlad export {place} --out line"]
+    lines += [
+        f"vlad detect PICTURES --model {place} --out found",
+        f"vlad detect FOLDER --watch --model {place} --out found",
+        f"vlad export {place} --out line",
+    ]
     return f'<pre class="vlad-code">{escape(chr(10).join(lines))}</pre>'
 
 

@@ -4,10 +4,8 @@ What is sent to the browser carries a seal, the number of the sending, and comes
 shows what was sent last: if it does, only what is new is sent; if not, everything.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,7 +24,7 @@ from vlad.app.tabs.bench_layout import Layout, lay_out
 from vlad.app.tabs.inspect_layout import NOT_THERE
 from vlad.app.uploads import read_upload
 from vlad.app.visit import Visit
-from vlad.app.widgets import guarded, say
+from vlad.app.widgets import guarded, refuse, say
 from vlad.errors import ConfigError, ImageReadError, VladError
 
 _PHASES = {"read": "reading", "look": "looking at", "turn": "turning", "compare": "comparing"}
@@ -34,8 +32,8 @@ _PAINTED = 8  # levels by which paint differs at least from what was under it
 _NEAR = 3  # pictures on either side of the threshold
 _CONTROLS = ("parts", "only", "threshold")  # what the visitor moves and the bench may refuse
 SHOWN = (
-    "head", "parts", "cards", "good_said", "good", "leave", "summary", "only", "gallery", "verdict", "pair", "learn", "threshold", "found",
-    "rates", "near", "export", "usage", "acts", "undo",
+    "head", "parts", "cards", "good_files", "good_said", "good", "leave", "summary", "only", "gallery", "large", "verdict", "pair", "learn",
+    "threshold", "found", "rates", "near", "export", "usage", "acts", "undo",
 )  # fmt: skip
 _QUICK: dict[str, Any] = {"concurrency_limit": None, "api_visibility": "private", "show_progress": "hidden"}
 _MODEL: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": AT_ONCE[MODEL_QUEUE], "api_visibility": "private"}
@@ -47,7 +45,6 @@ class Desk:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._guard = threading.Lock()
 
     def tell(self, visit: Visit, seal: float | None, *anew: str, in_hand: Mapping[str, Any] = MappingProxyType({})) -> list[Any]:
         """What is new since the sending `seal`, in the order of visit, seal and `SHOWN`.
@@ -57,7 +54,7 @@ class Desk:
             in_hand: what the visitor has just moved, and whereto; sent only if it stands elsewhere now.
         """
         bench = visit.bench
-        with self._guard:
+        with bench.telling:
             in_step = seal == bench.sent
             pieces = self._pieces(visit)
             stands = {"threshold": pieces["threshold"][0][0], "only": pieces["only"][0], "parts": pieces["parts"][0][1]}
@@ -101,7 +98,8 @@ class Desk:
         pieces["parts"] = (tuple(names), chosen), lambda: gr.Dropdown(choices=names, value=chosen)
         shelf = view.shelf(cards, is_shared=is_shared)
         pieces["cards"] = shelf, lambda: shelf
-        good = view.good_ones(part)
+        pieces["good_files"] = bench.drops, lambda: None  # what was dropped was taken, or named as left out
+        good = view.good_ones(part, most=self.service.limits.references)
         pieces["good_said"] = good, lambda: good
         pieces["good"] = known, lambda: thumbnails_of(self.service, visit)
         leave = "Leave one out" if leaving is None else f"Leave out {shown_name(leaving.place)}"
@@ -110,7 +108,9 @@ class Desk:
         pieces["summary"] = summary, lambda: summary
         pieces["only"] = bench.only, lambda: bench.only
         cells = _cells(bench, batch, order)
-        pieces["gallery"] = tuple(cells), lambda: cells
+        framed = order.index(bench.picked) if bench.picked in order else None
+        pieces["gallery"] = (tuple(cells), framed), lambda: gr.Gallery(value=cells, selected_index=framed)
+        pieces["large"] = bench.large, lambda: bench.large
         large = self._large_key(bench, batch)
         card, pair = (large, marks), large[:4] if large else None
         pieces["verdict"] = card, lambda: self._verdict(bench)
@@ -133,7 +133,7 @@ class Desk:
         pieces["usage"] = used, lambda: used
         done = view.acts(part)
         pieces["acts"] = done, lambda: done
-        can_undo = part is not None and len(part.detector.history) > 0
+        can_undo = part is not None and part.can_undo
         pieces["undo"] = can_undo, lambda: gr.Button(interactive=can_undo)
         return {name: pieces[name] for name in SHOWN}
 
@@ -156,7 +156,7 @@ class Desk:
         try:
             found = acts.picked(self.service, bench)
         except ImageReadError as error:
-            gr.Warning(escape(str(error), quote=False))
+            refuse(error)
             return None
         return None if found is None else show.heat_pair(*found, 0.5)
 
@@ -214,7 +214,7 @@ def build(service: Service, visit: gr.State) -> tuple[tuple[Any, list[Any], list
                 notes = action(current, *values)
                 say(notes if isinstance(notes, list) else [])
             except VladError as error:
-                gr.Warning(escape(str(error), quote=False), title="Please check", duration=12)
+                refuse(error)
                 anew = _CONTROLS
             return desk.tell(current, seal, *anew, in_hand={in_hand: values[0]} if in_hand else {})
 
@@ -228,7 +228,7 @@ def build(service: Service, visit: gr.State) -> tuple[tuple[Any, list[Any], list
             try:
                 action(current.bench, *_clicked(event.value))
             except VladError as error:
-                gr.Warning(escape(str(error), quote=False), title="Please check", duration=12)
+                refuse(error)
             return desk.tell(current, seal)
 
         return guarded(call)
@@ -256,7 +256,7 @@ def build(service: Service, visit: gr.State) -> tuple[tuple[Any, list[Any], list
                         yield [gr.skip(), gr.skip(), *(line if name == "summary" else gr.skip() for name in SHOWN)]
                         current.bench.sent_keys.pop("summary", None)
             except VladError as error:
-                gr.Warning(escape(str(error), quote=False), title="Please check", duration=12)
+                refuse(error)
                 anew = _CONTROLS
             yield desk.tell(current, seal, *anew)
 
@@ -300,9 +300,14 @@ def _of_parts(service: Service, layout: Layout, on: Any, acting: Any, of_list: A
     make = acting(lambda current, name, noun: acts.make_part(service, current.bench, name, noun))
     on(layout.make.click, make, ("name", "noun"), **_QUICK)
     on(layout.name.submit, make, ("name", "noun"), **_QUICK)
-    add = acting(lambda current, paths: acts.add_good(service, current.bench, paths or []))
+
+    def add_good(current: Visit, paths: list[str] | None) -> list[str]:
+        current.bench.drops += 1
+        return acts.add_good(service, current.bench, paths or [])
+
+    add = acting(add_good)
     on(layout.good_files.upload, add, ("good_files",), **model)
-    on(layout.good.select, of_list(acts.choose_to_leave), **_QUICK)
+    on(layout.good.select, of_list(acts.choose_to_leave), trigger_mode="always_last", **_QUICK)
     on(layout.leave.click, acting(lambda current: acts.leave_out(service, current.bench)), **model)
     layout.where_take.click(guarded(paint_on), [layout.visit], [layout.where], **_QUICK)
     on(layout.where_use.click, acting(look_there), ("where", "where_mode"), **model)
@@ -323,9 +328,10 @@ def _of_looks(service: Service, layout: Layout, on: Any, acting: Any, of_list: A
     on(layout.learn.click, long(lambda current, _, tell: acts.learn(service, current.bench, on_progress=tell)), ("files",), **slow)
     layout.stop.click(lambda current: current.bench.stop(), [layout.visit], [], **_QUICK)
     on(layout.only.input, acting(lambda current, only: acts.filter_rows(current.bench, only), in_hand="only"), ("only",), **_QUICK)
-    on(layout.gallery.select, of_list(acts.pick), **_QUICK)
+    on(layout.gallery.select, of_list(acts.pick), trigger_mode="always_last", **_QUICK)
     for button, is_good in ((layout.is_good, True), (layout.is_bad, False), (layout.unmark, None)):
-        on(button.click, acting(lambda current, said=is_good: acts.correct(current.bench, said)), **_QUICK)
+        mark = acting(lambda current, large, said=is_good: acts.correct(current.bench, said, large))
+        on(button.click, mark, ("large",), trigger_mode="multiple", **_QUICK)
     for button, is_good in ((layout.all_good, True), (layout.all_bad, False)):
         on(button.click, acting(lambda current, said=is_good: acts.correct_all(current.bench, said)), **_QUICK)
 

@@ -23,6 +23,7 @@ class Layout:
 
     visit: gr.State
     seal: gr.Number
+    large: gr.Textbox
     head: gr.HTML
     parts: gr.Dropdown
     name: gr.Textbox
@@ -76,6 +77,7 @@ def lay_out(service: Service, visit: gr.State) -> Layout:
     """Make the parts, in the tab that is open."""
     head = gr.HTML('<section class="vlad-bench"></section>', elem_id="bench-head")
     seal = gr.Number(0, visible="hidden", label="seal", elem_id="bench-seal")
+    large = gr.Textbox("", visible="hidden", label="large", elem_id="bench-large")
     with gr.Tabs(overflow_behavior="wrap", elem_id="bench-steps"):
         with gr.Tab(STEPS[0], id="part"):
             of_part = _part()
@@ -87,7 +89,7 @@ def lay_out(service: Service, visit: gr.State) -> Layout:
             of_threshold = _threshold()
         with gr.Tab(STEPS[4], id="keep"):
             of_keep = _keep()
-    return Layout(visit=visit, seal=seal, head=head, **of_part, **of_good, **of_look, **of_threshold, **of_keep)
+    return Layout(visit=visit, seal=seal, large=large, head=head, **of_part, **of_good, **of_look, **of_threshold, **of_keep)
 
 
 def _part() -> dict[str, Any]:
@@ -107,9 +109,13 @@ def _good(service: Service) -> dict[str, Any]:
     with gr.Row(equal_height=False):
         with gr.Column(scale=4, min_width=300):
             files = gr.File(
-                label="Drop pictures of good parts", file_count="multiple", file_types=["image"], height=150, elem_id="bench-good-files"
+                label=f"Drop pictures of good parts, {service.limits.references} at most",
+                file_count="multiple",
+                file_types=["image"],
+                height=150,
+                elem_id="bench-good-files",
             )
-            said = gr.HTML(view.good_ones(None), elem_id="bench-good-said")
+            said = gr.HTML(view.good_ones(None, most=service.limits.references), elem_id="bench-good-said")
             with gr.Accordion("Where to look (optional)", open=False, elem_id="bench-where"):
                 editor = paint_input(
                     None,
@@ -183,7 +189,7 @@ def _look(service: Service) -> dict[str, Any]:
                 allow_preview=False,
                 interactive=False,
                 buttons=[],
-                object_fit="cover",
+                object_fit="contain",
                 elem_id="bench-gallery",
                 elem_classes="vlad-grid",
             )
@@ -246,7 +252,7 @@ def _threshold() -> dict[str, Any]:
                 allow_preview=False,
                 interactive=False,
                 buttons=[],
-                object_fit="cover",
+                object_fit="contain",
                 elem_id="bench-near",
                 elem_classes="vlad-grid",
             )

@@ -7,7 +7,6 @@ answers arrived in another order than they were sent is told anew.
 
 import inspect
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -16,7 +15,7 @@ from vlad.app.service import AT_ONCE, MODEL_QUEUE, Service
 from vlad.app.tabs.inspect_actions import Actions, again, whole
 from vlad.app.tabs.inspect_layout import STATE, Updates, lay_out
 from vlad.app.visit import Visit
-from vlad.app.widgets import guarded
+from vlad.app.widgets import guarded, refuse
 from vlad.errors import VladError
 
 _ALONE: dict[str, Any] = {"concurrency_id": MODEL_QUEUE, "concurrency_limit": AT_ONCE[MODEL_QUEUE], "api_visibility": "private"}
@@ -112,6 +111,6 @@ def _carried_out(action: Callable[..., Updates], current: Visit, given: Sequence
         with current.as_before_if_it_fails():
             return action(current, *given)
     except VladError as error:
-        gr.Warning(escape(str(error), quote=False), title="Please check", duration=12)
+        refuse(error)
         now = whole(current, opacity, is_new=False)
         return Updates(visit=current, **{name: getattr(now, name) for name in _CONTROLS})

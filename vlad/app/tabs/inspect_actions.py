@@ -16,7 +16,7 @@ from vlad.app.bench.thumbnails import thumbnails_of
 from vlad.app.service import Service
 from vlad.app.tabs.inspect_layout import NOT_THERE, Updates, count_of, looking, nothing_yet
 from vlad.app.visit import Visit
-from vlad.app.widgets import say
+from vlad.app.widgets import refuse, say
 from vlad.errors import ConfigError, VladError
 
 _PAINTED = 8  # levels by which paint differs at least from what was under it
@@ -90,6 +90,7 @@ class Actions:
         current.shown, current.source = f"{hash_file(path)}/{path.name}", str(path)
         updates = whole(current, opacity)
         updates.picture, updates.class_name = str(path), part.class_name
+        current.taken = True
         return updates
 
     def again_beside(self, current: Visit, beside: bool, opacity: float) -> Updates:
@@ -190,7 +191,7 @@ class Actions:
 
     def _not_inspected(self, current: Visit, path: str, error: VladError) -> Updates:
         """A picture that stands on the page and could not be looked at."""
-        gr.Warning(escape(str(error), quote=False), title="Please check", duration=12)
+        refuse(error)
         updates = self.forget_picture(current, None)
         current.shown = _called(path)
         updates.verdict = show.waiting_card("This picture was not inspected", str(error))
