@@ -75,6 +75,13 @@ def page(browser, running):
         yield page
 
 
+def make_part(page: Any, name: str) -> None:
+    open_tab(page, "Bench", STEPS[0])
+    page.locator("#bench-name input, #bench-name textarea").first.fill(name)
+    page.locator("#bench-make").click()
+    expect(page.locator("#bench-head")).to_contain_text(f"{name} · 0 good")
+
+
 def captions(page: Any) -> list[str]:
     return page.locator("#bench-gallery .caption-label").all_inner_texts()
 
@@ -87,10 +94,7 @@ def pick(page: Any, name: str) -> None:
 
 def test_from_good_pictures_to_a_detector_on_the_command_line(page, files, tmp_path):
     head = page.locator("#bench-head")
-    open_tab(page, "Bench")
-    page.locator("#bench-name input, #bench-name textarea").first.fill("washer M8")
-    page.locator("#bench-make").click()
-    expect(head).to_contain_text("washer M8 · 0 good")
+    make_part(page, "washer M8")
     open_tab(page, "2 Good pictures")
     upload(page, "#bench-good-files", *sorted(files.glob("good_[0-3].png")))
     expect(head).to_contain_text("4 good")
@@ -117,7 +121,7 @@ def test_from_good_pictures_to_a_detector_on_the_command_line(page, files, tmp_p
     box = page.locator("#bench-threshold input[type=number]")
     box.fill("0.9")
     box.press("Enter")
-    expect(head).to_contain_text("threshold 0.9000, being tried")
+    expect(head).to_contain_text("0.9000 being tried")
     expect(head).to_contain_text("0 anomalous, 11 normal")
     page.locator("#bench-follow").click()
     expect(head).not_to_contain_text("being tried")
@@ -164,7 +168,8 @@ def test_from_good_pictures_to_a_detector_on_the_command_line(page, files, tmp_p
 
 
 def test_a_picture_of_the_bench_is_asked_about(page, files):
-    open_tab(page, "Bench", "2 Good pictures")
+    make_part(page, "asked about")
+    open_tab(page, "2 Good pictures")
     upload(page, "#bench-good-files", *sorted(files.glob("good_[0-3].png")))
     expect(page.locator("#bench-head")).to_contain_text("4 good")
     open_tab(page, "3 Look and correct")
@@ -349,7 +354,7 @@ def test_whatever_is_pressed_the_page_shows_what_was_computed(browser, running, 
         visit = visits[-1]
         page.locator("#good button").first.click()  # what was never open is not there
         open_tab(page, "Batch")
-        open_tab(page, "Bench")
+        make_part(page, f"pressed {seed}")
         for step in STEPS:
             open_tab(page, step)
         open_tab(page, STEPS[1])
