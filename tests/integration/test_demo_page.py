@@ -20,7 +20,7 @@ from PIL import Image
 from waiting import LIMIT, wait_until
 
 from vlad import AnomalyDetector
-from vlad.app.batches import run_batch
+from vlad.app.runs import run_batch
 from vlad.app.service import Limits
 
 pytest.importorskip("gradio", reason="the demo needs the extra vlad-anomaly[demo]")

@@ -26,9 +26,10 @@ from waiting import LIMIT, wait_until
 
 from vlad import AnomalyDetector
 from vlad.app import api, chat, handlers, show
-from vlad.app.batches import Batch, Row, run_batch, time_left
+from vlad.app.batches import Batch, Row, time_left
 from vlad.app.examples import find_example_batch, find_examples
 from vlad.app.painting import look_for_paint
+from vlad.app.runs import run_batch
 from vlad.app.service import BusyError, Limits, Service, without_address
 from vlad.app.tabs.inspect_actions import Actions
 from vlad.app.tabs.inspect_layout import STATE, STAYS, Updates

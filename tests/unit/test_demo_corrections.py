@@ -119,7 +119,7 @@ def test_an_example_starts_afresh(lite, files):
 
 
 def test_a_batch_of_twenty_moves_the_threshold_and_gives_way(service, compared, files, monkeypatch):
-    from vlad.app.batches import run_batch
+    from vlad.app.runs import run_batch
 
     turns = []
     monkeypatch.setattr(service, "_pass_on", lambda pass_on=service._pass_on: (turns.append(1), pass_on())[1])

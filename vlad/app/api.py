@@ -12,7 +12,9 @@ from typing import Any
 from PIL import Image
 
 from vlad import __version__
-from vlad.app import batches, chat, handlers, painting, wording
+from vlad.app import chat, handlers, painting, wording
+from vlad.app.names import checked_class_name
+from vlad.app.runs import run_batch
 from vlad.app.service import BATCH_QUEUE, MODEL_QUEUE, VLM_QUEUE, Service, without_address
 from vlad.app.uploads import read_upload
 from vlad.app.visit import Visit
@@ -70,7 +72,7 @@ def detect_batch(
         A summary, the results sorted by score, and the pictures that could not be read with the reason, as JSON.
     """
     with _visiting(service, references, class_name) as visit:
-        *_, batch = batches.run_batch(service, visit, pictures or [], class_name, threshold=_checked(threshold))
+        *_, batch = run_batch(service, visit, pictures or [], class_name, threshold=_checked(threshold))
     results = [{"picture": row.name} | row.prediction.to_dict() for row in batch.sorted_rows if row.prediction is not None]
     return {
         "summary": batch.summary(),
@@ -94,7 +96,7 @@ def find_painted(service: Service, clean: str | None, painted: str | None, class
     if clean is None or painted is None:
         raise ConfigError("There are not two pictures; give the clean and the painted one.")
     pictures = read_upload(clean, service.limits), read_upload(painted, service.limits)
-    return painting.look_for_paint(service, service.detector.copy(), *pictures, handlers.checked_class_name(class_name)).to_dict()
+    return painting.look_for_paint(service, service.detector.copy(), *pictures, checked_class_name(class_name)).to_dict()
 
 
 def ask(

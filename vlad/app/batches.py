@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vlad.app.handlers import checked_class_name
+from vlad.app.names import checked_class_name
 from vlad.app.notes import quietly
 from vlad.app.show import CLOSE, heat_of, is_close, shrink
-from vlad.app.uploads import Upload, uploads_of
+from vlad.app.uploads import Upload
 from vlad.errors import ImageReadError
 from vlad.output.tables import TableWriter
 from vlad.pictures.reading import describe_source
@@ -27,7 +27,6 @@ from vlad.together import predict_together
 
 if TYPE_CHECKING:
     from vlad.app.service import Service
-    from vlad.app.visit import Visit
     from vlad.detector import AnomalyDetector
     from vlad.prediction import Prediction
 
@@ -196,32 +195,6 @@ class Batch:
         return text.getvalue()
 
 
-def run_batch(
-    service: Service,
-    visit: Visit,
-    paths: Sequence[str | Path],
-    class_name: str = "",
-    *,
-    threshold: float | None = None,
-    keep: Path | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
-) -> Iterator[Batch]:
-    """Inspect pictures and archives with the visitor's references or by each other; yields the batch after each picture. The good pictures
-    of an example are left aside, because they show the example's product and say nothing of what a batch shows.
-
-    Args:
-        keep, on_progress: see `look_through`.
-
-    Raises:
-        ConfigError: no pictures, too many, or an option is out of range.
-        BusyError: the model is busy.
-    """
-    detector = service.detector if visit.borrowed else visit.detector
-    uploads = uploads_of(paths, service.limits)
-    options: dict[str, Any] = {"class_name": class_name, "threshold": threshold, "keep": keep, "on_progress": on_progress}
-    yield from look_through(service, detector, uploads, visit.folder / "batch", **options)
-
-
 def look_through(
     service: Service,
     detector: AnomalyDetector,
@@ -337,14 +310,6 @@ def _row(name: str, source: Any, result: Prediction | ImageReadError, place: Pat
         map_file = place.with_suffix(".npy")
         np.save(map_file, shrink(result.anomaly_map, _MAP).astype(np.float16))
     return Row(name, _without_arrays(result), thumbnails, map_file)
-
-
-def write_csv(visit: Visit, batch: Batch) -> Path:
-    """The table for download, in the visitor's folder."""
-    path = visit.folder / "results" / "vlad_batch.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(batch.to_csv(), encoding="utf-8")
-    return path
 
 
 def time_left(seconds: float, done: int, total: int) -> str:

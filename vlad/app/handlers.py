@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from vlad.app.names import own_name
+from vlad.app.bench.learning import looking
+from vlad.app.names import checked_class_name, own_name
 from vlad.app.notes import noted, quietly
 from vlad.app.show import shrink
 from vlad.app.uploads import SLOW, read_upload, short_name
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 MOST_PLACES = 8
 _SAME = 5.1e-5  # half of the last digit that a slider shows
-_MOST_CLASS_NAME = 100
 _THUMBNAIL = 320
 
 
@@ -195,26 +195,6 @@ def look_at(service: Service, visit: Visit, painted: np.ndarray | None, *, ignor
     visit.detector, visit.conversation = fresh, None
 
 
-def looking(base: AnomalyDetector, detector: AnomalyDetector, painted: np.ndarray | None, *, ignore: bool) -> AnomalyDetector:
-    """A detector on the model of `base` that looks only where is painted, or anywhere but there, with the good pictures of `detector`.
-
-    Raises:
-        ConfigError: nothing is painted, or nothing would be left.
-    """
-    if painted is not None and not painted.any():
-        raise ConfigError("Nothing is painted yet; paint over the picture where to look, or where not to.")
-    where: dict[str, Any] = {"roi": None if ignore else painted, "ignore": painted if ignore else None}
-    blank = base.copy()
-    blank.memory, blank.labels = None, None
-    fresh = blank.copy(**where)
-    if detector.references:
-        white = base.reader.white_level
-        fresh.fit(
-            [one.again(white) if one.path is None else one.path for one in detector.references], class_name=detector.config.class_name
-        )
-    return fresh
-
-
 def look_again(service: Service, visit: Visit) -> None:
     """Inspect the current picture again, under what has changed."""
     if visit.picture is None or visit.prediction is None:
@@ -283,15 +263,3 @@ def write_files(visit: Visit) -> dict[str, Path]:
         files["map"].write_bytes(tiff(prediction.anomaly_map))
     files["json"].write_text(json.dumps(prediction.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return files
-
-
-def checked_class_name(class_name: str | None) -> str:
-    """The class name without blanks around it.
-
-    Raises:
-        ConfigError: it is too long to be a noun.
-    """
-    text = (class_name or "").strip()
-    if len(text) > _MOST_CLASS_NAME:
-        raise ConfigError(f"The class name has {len(text)} letters, at most {_MOST_CLASS_NAME} are read; write a noun such as 'metal nut'.")
-    return text

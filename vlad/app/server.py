@@ -25,7 +25,7 @@ from vlad.app.guard.errors import Errors, in_short
 from vlad.app.guard.hosts import Hosts
 from vlad.app.guard.logins import Login, Logins
 from vlad.app.guard.storage import OwnFolder, Storage
-from vlad.app.handlers import checked_class_name
+from vlad.app.names import checked_class_name
 from vlad.app.notes import quietly
 from vlad.app.service import BusyError, Service
 from vlad.app.uploads import read_bytes, short_name

@@ -128,12 +128,12 @@ footer .divider { display: none !important; }
   .vlad-top .vlad-model { font-size: .72rem; }
   #examples, #examples .grid-wrap { height: 118px !important; }
   #examples .grid-container { grid-template-columns: repeat(8, 84px) !important; overflow-x: auto; }
-  #picture { height: 190px !important; } #picture .image-container { height: 180px !important; }
+  #picture { height: 152px !important; } #picture .image-container { height: 142px !important; }
   #download-png, #download-json, #download-map { font-size: .74rem; padding: 4px; }
   .gradio-container { --layout-gap: 8px; --block-padding: 8px 10px; }
   #tabs > .tab-wrapper button, #bench-steps > .tab-wrapper button { padding: 4px 6px; font-size: .8rem; }
   #inspect-row, #bench-look-row, #bench-look-row .column { gap: 8px; }
-  #bench-gallery, #bench-gallery .grid-wrap { height: 246px !important; } #bench-files { height: 104px !important; }
+  #bench-gallery, #bench-gallery .grid-wrap { height: 226px !important; } #bench-files { height: 104px !important; }
   #bench-pair, #bench-pair > .wrap { max-height: 250px; }
   #editor { height: 460px !important; }
   #pair, #pair > .wrap { max-height: 300px; }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlad.app.handlers import checked_class_name
+from vlad.app.names import checked_class_name
 from vlad.app.notes import noted
 from vlad.errors import ConfigError
 from vlad.prompts import PromptEnsemble

@@ -19,8 +19,8 @@ from vlad.app.batches import Batch, look_through, with_places
 from vlad.app.bench.learning import RULES, corrected, following, freed, seen_where, under, with_good
 from vlad.app.bench.parts import Part, pack
 from vlad.app.bench.state import ALL, FILTERS, Bench
-from vlad.app.handlers import checked_class_name, keep_uploads
-from vlad.app.names import own_name
+from vlad.app.handlers import keep_uploads
+from vlad.app.names import checked_class_name, own_name
 from vlad.app.notes import noted, quietly
 from vlad.app.uploads import Upload, read_upload, uploads_of
 from vlad.errors import ConfigError, ImageReadError

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vlad.app.handlers import looking
 from vlad.app.names import shown_name
 from vlad.errors import ConfigError
 from vlad.history import entry
@@ -90,8 +89,28 @@ def corrected(
     return detector
 
 
+def looking(base: AnomalyDetector, detector: AnomalyDetector, painted: np.ndarray | None, *, ignore: bool) -> AnomalyDetector:
+    """A detector on the model of `base` that looks only where is painted, or anywhere but there, with the good pictures of `detector`.
+
+    Raises:
+        ConfigError: nothing is painted, or nothing would be left.
+    """
+    if painted is not None and not painted.any():
+        raise ConfigError("Nothing is painted yet; paint over the picture where to look, or where not to.")
+    where: dict[str, Any] = {"roi": None if ignore else painted, "ignore": painted if ignore else None}
+    blank = base.copy()
+    blank.memory, blank.labels = None, None
+    fresh = blank.copy(**where)
+    if detector.references:
+        white = base.reader.white_level
+        fresh.fit(
+            [one.again(white) if one.path is None else one.path for one in detector.references], class_name=detector.config.class_name
+        )
+    return fresh
+
+
 def seen_where(base: AnomalyDetector, detector: AnomalyDetector, painted: np.ndarray | None, *, ignore: bool) -> AnomalyDetector:
-    """As `vlad.app.handlers.looking`, with what was labelled scored anew."""
+    """As `looking`, with what was labelled scored anew."""
     labelled = [] if detector.labels is None else [one for one in detector.labels.pictures if one.picture.path]
     asked = None if detector.labels is None else detector.labels.asked
     fresh = looking(base, detector, painted, ignore=ignore)

@@ -7,8 +7,9 @@ from typing import Any
 import gradio as gr
 
 from vlad.app import show
-from vlad.app.batches import Batch, run_batch, time_left, write_csv
+from vlad.app.batches import Batch, time_left
 from vlad.app.bench.view import caption, summary_html
+from vlad.app.runs import run_batch, write_csv
 from vlad.app.service import BATCH_QUEUE, Service
 from vlad.app.visit import Visit
 from vlad.app.widgets import guarded, limit_slider

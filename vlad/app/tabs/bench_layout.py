@@ -14,7 +14,7 @@ from vlad.app.tabs.inspect_layout import LOOK_THERE, NOT_THERE
 from vlad.app.widgets import limit_slider, paint_input
 
 STEPS = ("1 Part", "2 Good pictures", "3 Look and correct", "4 Threshold", "5 Keep")
-TALL = 376  # of the gallery of what was found, in pixels
+TALL = 350  # of the gallery of what was found, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,8 +205,8 @@ def _look(service: Service) -> dict[str, Any]:
             verdict = gr.HTML(show.waiting_card("No picture yet", "Look at some, then click one."), elem_id="bench-verdict")
             pair = gr.ImageSlider(
                 label="Picture | heat map: drag the line",
-                height=268,
-                max_height=268,
+                height=236,
+                max_height=236,
                 type="numpy",
                 interactive=False,
                 slider_position=15,

@@ -13,6 +13,7 @@ from PIL import Image
 from vlad.app import handlers, show
 from vlad.app.bench import acts
 from vlad.app.bench.thumbnails import thumbnails_of
+from vlad.app.names import checked_class_name
 from vlad.app.service import Service
 from vlad.app.tabs.inspect_layout import NOT_THERE, Updates, count_of, looking, nothing_yet
 from vlad.app.visit import Visit
@@ -185,7 +186,7 @@ class Actions:
     def _with_references(self, current: Visit, path: str | None, noun: str, opacity: float) -> Updates:
         if current.picture is None:
             return whole(current, opacity) if path is None else self.inspect(current, path, noun, opacity)
-        current.class_name = handlers.checked_class_name(noun)
+        current.class_name = checked_class_name(noun)
         handlers.look_again(self.service, current)
         return whole(current, opacity)
 
