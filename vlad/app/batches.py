@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("picture", "pred_score", "threshold", "threshold_source", "pred_label", "undecided", "n_regions", "model", "seconds", "error")
 _THUMBNAIL, _MAP = 360, 600  # longest sides in pixels, of a thumbnail and of a map that is kept
+PHASES = {"read": "reading", "look": "looking at", "turn": "turning", "compare": "comparing"}  # of `on_progress`, in words
 OUT_OF_TIME, STOPPED = "stopped at the time limit", "stopped by you"
 _RUN = "of this run"  # in the source of a threshold that followed the batch
 BY_EACH_OTHER = (

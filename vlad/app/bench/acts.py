@@ -22,7 +22,7 @@ from vlad.app.bench.state import ALL, FILTERS, Bench
 from vlad.app.handlers import keep_uploads
 from vlad.app.names import checked_class_name, own_name
 from vlad.app.notes import noted, quietly
-from vlad.app.uploads import Upload, read_upload, uploads_of
+from vlad.app.uploads import Upload, read_bytes, uploads_of
 from vlad.errors import ConfigError, ImageReadError
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def picked(service: Service, bench: Bench) -> tuple[Prediction, np.ndarray] | No
     prediction = batch.rows[number].with_map()
     upload = bench.uploads[number]
     try:
-        picture = read_upload(upload.path, service.limits, name=upload.name) if upload.entry is None else _of_archive(service, upload)
+        picture = read_bytes(upload.read(), service.limits, upload.name)
     except OSError as error:
         raise ImageReadError(f"{upload.name}: was deleted after a while; look at the pictures again") from error
     return with_places(replace(prediction, image_path=upload.name), prediction), picture
@@ -306,15 +306,15 @@ def learn(service: Service, bench: Bench, *, on_progress: Callable[[str, int, in
         kept: list[Path] = []
         good: list[tuple[Path, bool]] = []
         bad: list[Path] = []
-        for number, is_good in marks.items():
-            result = batch.rows[number].prediction
-            path = _kept(part, bench.uploads[number])
-            kept.append(path)
-            if is_good:
-                good.append((path, result is None or result.pred_label is not False))
-            else:
-                bad.append(path)
         try:
+            for number, is_good in marks.items():
+                result = batch.rows[number].prediction
+                path = _kept(part, bench.uploads[number])
+                kept.append(path)
+                if is_good:
+                    good.append((path, result is None or result.pred_label is not False))
+                else:
+                    bad.append(path)
             with service.turn(), noted() as notes:
                 part.change(lambda fresh: corrected(freed(fresh), good, bad, class_name=part.class_name, room=room))
         finally:
@@ -452,9 +452,3 @@ def _linked(paths: Sequence[str | Path], folder: Path) -> list[Path]:
             shutil.copyfile(path, link)
         found.append(link)
     return found
-
-
-def _of_archive(service: Service, upload: Upload) -> np.ndarray:
-    from vlad.app.uploads import read_bytes
-
-    return read_bytes(upload.read(), service.limits, upload.name)

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from vlad.app import show
-from vlad.app.batches import Batch, time_left
+from vlad.app.batches import PHASES, Batch, time_left
 from vlad.app.bench.view import caption, summary_html
 from vlad.app.runs import run_batch, write_csv
 from vlad.app.service import BATCH_QUEUE, Service
@@ -15,7 +15,6 @@ from vlad.app.visit import Visit
 from vlad.app.widgets import guarded, limit_slider
 from vlad.errors import ConfigError
 
-_PHASES = {"read": "reading", "look": "looking at", "turn": "turning", "compare": "comparing"}
 _SAME = 5.1e-4  # half of the last digit that the slider shows
 _HOW = (
     '<p class="vlad-quiet">Without good pictures, eight or more of one product are judged by each other. Good pictures given in the tab '
@@ -69,7 +68,7 @@ def build(service: Service, visit: gr.State) -> None:
         batch, begun, shown = Batch(0), time.monotonic(), time.monotonic()
 
         def tell(phase: str, done: int, of: int) -> None:
-            progress((done, of), desc=_PHASES[phase], unit="pictures")
+            progress((done, of), desc=PHASES[phase], unit="pictures")
 
         current.batch = None  # what is found takes its place; until then no threshold moves
         for batch in run_batch(service, current, paths, noun, keep=current.folder / "batch_found", on_progress=tell):

@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 
 from vlad.app import show
-from vlad.app.batches import Batch, time_left
+from vlad.app.batches import PHASES, Batch, time_left
 from vlad.app.bench import acts, view
 from vlad.app.bench.state import Bench
 from vlad.app.bench.thumbnails import thumbnails_of
@@ -27,7 +27,6 @@ from vlad.app.visit import Visit
 from vlad.app.widgets import guarded, refuse, say
 from vlad.errors import ConfigError, ImageReadError, VladError
 
-_PHASES = {"read": "reading", "look": "looking at", "turn": "turning", "compare": "comparing"}
 _PAINTED = 8  # levels by which paint differs at least from what was under it
 _NEAR = 3  # pictures on either side of the threshold
 _CONTROLS = ("parts", "only", "threshold")  # what the visitor moves and the bench may refuse
@@ -85,7 +84,7 @@ class Desk:
         found = None if batch is None else (bench.batch, bench.moved)
         marks = tuple(sorted(bench.marks.items()))
         open_marks = len(bench.open_marks)
-        near = _near(bench, order)
+        near = _near(bench)
         leaving = bench.leaving_out
         packed = bench.packed if bench.packed is not None and bench.packed[0] is (part and part.detector) else None
         limit = 0.5 if bench.threshold is None else round(bench.threshold, 4)
@@ -188,7 +187,7 @@ def _cells(bench: Bench, batch: Batch | None, numbers: Sequence[int]) -> list[tu
     return found
 
 
-def _near(bench: Bench, order: Sequence[int]) -> list[int]:
+def _near(bench: Bench) -> list[int]:
     """The rows next to the threshold, the highest score first."""
     batch, threshold = bench.shown, bench.threshold
     if batch is None or threshold is None:
@@ -240,7 +239,7 @@ def build(service: Service, visit: gr.State) -> tuple[tuple[Any, list[Any], list
             begun = shown = time.monotonic()
 
             def tell(phase: str, done: int, of: int) -> None:
-                progress((done, of), desc=_PHASES[phase], unit="pictures")
+                progress((done, of), desc=PHASES[phase], unit="pictures")
 
             anew: tuple[str, ...] = ()
             try:
